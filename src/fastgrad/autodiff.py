@@ -1,0 +1,137 @@
+"""Reverse and forward mode, graph -> graph.
+
+Rules are written in ops, so a derivative is only more graph: the same passes, fusion, planner and kernels serve it, and
+differentiating twice is differentiating a graph that happens to come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+from .core.aval import Aval
+from .core.graph import Atom, Eqn, Graph, Literal, Var
+from .errors import UnsupportedError
+from .ops.reduce import broadcast_to
+from .trace import trace
+
+
+def is_float(atom: Atom) -> bool:
+    """Whether the atom carries derivatives."""
+    return atom.aval.dtype.kind == "f"
+
+
+def _zeros(aval: Aval) -> Any:
+    zero = Literal(aval.dtype.type(0))
+    return broadcast_to(zero, aval.shape) if aval.shape else zero
+
+
+class _Environment(dict):
+    """Values of the graph being replayed, by Var; literals stand for themselves."""
+
+    def read(self, atom: Atom) -> Any:
+        return atom if isinstance(atom, Literal) else self[atom]
+
+
+def _active(graph: Graph, wrt: Sequence[int]) -> set[Var]:
+    """The float values that depend on the inputs ``wrt``."""
+    active = {graph.inputs[i] for i in wrt}
+    for eqn in graph.eqns:
+        if any(a in active for a in eqn.inputs if isinstance(a, Var)):
+            active.update(v for v in eqn.outputs if is_float(v))
+    return active
+
+
+def vjp(graph: Graph, wrt: Sequence[int]) -> Graph:
+    """The joint graph of forward and backward pass.
+
+    Inputs: those of ``graph``, then a cotangent for each float output. Outputs: those of ``graph``, then the cotangents
+    of the inputs ``wrt``. Forward equations come first. Backward is one sweep over the equations in reverse, each
+    reached once (Speelpenning 1980; Griewank & Walther, *Evaluating Derivatives*, §3.2); cotangents of a value that is
+    used several times add up.
+    """
+    wrt, n = tuple(wrt), len(graph.inputs)
+    active = _active(graph, wrt)
+    float_outputs = [a for a in graph.outputs if is_float(a)]
+
+    def joint(*args: Any) -> list[Any]:
+        builder = args[0].builder
+        env = _Environment(zip(graph.inputs, args[:n], strict=True))
+        env.update(graph.captured)
+        for eqn in graph.eqns:
+            _replay(builder, eqn, env)
+        cts: dict[Var, Any] = {}
+
+        def accumulate(atom: Atom, ct: Any) -> None:
+            if ct is not None and isinstance(atom, Var) and atom in active:
+                cts[atom] = cts[atom] + ct if atom in cts else ct
+
+        for atom, ct in zip(float_outputs, args[n:], strict=True):
+            accumulate(atom, ct)
+        for eqn in reversed(graph.eqns):
+            if any(v in cts for v in eqn.outputs):
+                builder.source = eqn.source
+                for atom, ct in zip(eqn.inputs, _backward(eqn, env, cts), strict=True):
+                    accumulate(atom, ct)
+        builder.source = None
+        primal_outputs = [env.read(a) for a in graph.outputs]
+        return primal_outputs + [cts[v] if v in cts else _zeros(v.aval) for v in (graph.inputs[i] for i in wrt)]
+
+    avals = [v.aval for v in graph.inputs] + [Aval(a.aval.shape, a.aval.dtype) for a in float_outputs]
+    return trace(joint, avals, name=f"vjp({graph.name})")
+
+
+def _replay(builder: Any, eqn: Eqn, env: _Environment) -> None:
+    builder.source = eqn.source
+    outputs = builder.emit(eqn.prim, [env.read(a) for a in eqn.inputs], eqn.params)
+    env.update(zip(eqn.outputs, outputs, strict=True))
+
+
+def _backward(eqn: Eqn, env: _Environment, cts: dict[Var, Any]) -> Sequence[Any]:
+    """The cotangents that one equation gives to its inputs; those of its outputs are used up."""
+    if eqn.prim.vjp is None:
+        raise UnsupportedError(f"{eqn.prim.name}: has no reverse-mode derivative", at=eqn.source, hint="fg.stop_gradient")
+    outs = [env[v] for v in eqn.outputs]
+    out_cts = [cts.pop(v, None) for v in eqn.outputs]
+    if len(outs) == 1:
+        return eqn.prim.vjp(out_cts[0], outs[0], *(env.read(a) for a in eqn.inputs), **eqn.params)
+    return eqn.prim.vjp(out_cts, outs, *(env.read(a) for a in eqn.inputs), **eqn.params)
+
+
+def jvp(graph: Graph) -> Graph:
+    """Forward mode: tangents ride along with the values.
+
+    Inputs: those of ``graph``, then a tangent for each float input. Outputs: those of ``graph``, then a tangent for each
+    float output. Tangents that are zero by construction are never computed (Wengert 1964).
+    """
+    n = len(graph.inputs)
+    float_inputs = [v for v in graph.inputs if is_float(v)]
+
+    def pushed(*args: Any) -> list[Any]:
+        builder = args[0].builder
+        env = _Environment(zip(graph.inputs, args[:n], strict=True))
+        env.update(graph.captured)
+        tangents: dict[Atom, Any] = dict(zip(float_inputs, args[n:], strict=True))
+        for eqn in graph.eqns:
+            _replay(builder, eqn, env)
+            mine = tuple(tangents.get(a) if isinstance(a, Var) else None for a in eqn.inputs)
+            if all(t is None for t in mine) or not any(is_float(v) for v in eqn.outputs):
+                continue
+            if eqn.prim.jvp is None:
+                raise UnsupportedError(f"{eqn.prim.name}: has no forward-mode derivative", at=eqn.source)
+            outs = [env[v] for v in eqn.outputs]
+            out = eqn.prim.jvp(mine, outs[0] if len(outs) == 1 else outs, *(env.read(a) for a in eqn.inputs), **eqn.params)
+            for var, tangent in zip(eqn.outputs, (out,) if len(outs) == 1 else out, strict=True):
+                if tangent is not None:
+                    tangents[var] = tangent
+        builder.source = None
+        results = [env.read(a) for a in graph.outputs]
+        for atom in graph.outputs:
+            if is_float(atom):
+                tangent = tangents.get(atom) if isinstance(atom, Var) else None
+                results.append(_zeros(atom.aval) if tangent is None else tangent)
+        return results
+
+    avals = [v.aval for v in graph.inputs] + [Aval(v.aval.shape, v.aval.dtype) for v in float_inputs]
+    return trace(pushed, avals, name=f"jvp({graph.name})")

@@ -1,0 +1,53 @@
+"""Batching, graph -> graph: the same function of arrays that carry one more leading axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .core.aval import Aval
+from .core.graph import Atom, Graph, Literal, Var
+from .errors import UnsupportedError
+from .ops.reduce import broadcast_to
+from .trace import trace
+
+
+def vmap(graph: Graph, batched: Sequence[bool], size: int) -> Graph:
+    """``graph`` with a leading axis of length ``size`` on each input that is ``batched``, and on every output.
+
+    Each op's batch rule answers for itself; what does not depend on a batched input is computed once.
+    """
+
+    def mapped(*args: Any) -> list[Any]:
+        builder = args[0].builder
+        env: dict[Var, Any] = dict(zip(graph.inputs, args, strict=True))
+        env.update(graph.captured)
+        carries = {v for v, b in zip(graph.inputs, batched, strict=True) if b}
+
+        def read(atom: Atom) -> Any:
+            return atom if isinstance(atom, Literal) else env[atom]
+
+        for eqn in graph.eqns:
+            builder.source = eqn.source
+            inputs = [read(a) for a in eqn.inputs]
+            flags = tuple(isinstance(a, Var) and a in carries for a in eqn.inputs)
+            if not any(flags):
+                outputs = builder.emit(eqn.prim, inputs, eqn.params)
+            elif eqn.prim.batch is None:
+                raise UnsupportedError(f"{eqn.prim.name}: has no batch rule", at=eqn.source)
+            else:
+                out = eqn.prim.batch(inputs, flags, **eqn.params)
+                outputs = [out] if len(eqn.outputs) == 1 else out
+                carries.update(eqn.outputs)
+            env.update(zip(eqn.outputs, outputs, strict=True))
+        builder.source = None
+        return [
+            read(a) if isinstance(a, Var) and a in carries else broadcast_to(read(a), (size, *a.aval.shape))
+            for a in graph.outputs
+        ]
+
+    avals = [
+        Aval((size, *v.aval.shape), v.aval.dtype, v.aval.weak) if b else v.aval
+        for v, b in zip(graph.inputs, batched, strict=True)
+    ]
+    return trace(mapped, avals, name=f"vmap({graph.name})")

@@ -1,0 +1,113 @@
+"""Library routines that are no loop nest: rows picked and rows added by index, and the check of indices.
+
+Each is one kernel text over ``word``, ``load`` and ``store``, with its number of tiles and a guess of its time.
+A status of 1 means an index out of bounds; the run then stops before anything is updated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+BLOCK = 1024
+"""Elements of a row that one tile covers."""
+
+
+@dataclass(frozen=True)
+class LibraryRoutine:
+    """``text(*short dtypes of reads and writes)``; ``tiles`` and ``cost`` (ns) are functions of the step's sizes."""
+
+    text: Callable[..., str]
+    tiles: Callable[..., int]
+    cost: Callable[..., float]
+
+
+def _take(x: str, index: str, out: str) -> str:
+    return f"""\
+def kernel(desc, lo, hi):
+    x = word(desc, 0)
+    indices = word(desc, 1)
+    out = word(desc, 2)
+    length = word(desc, 4)
+    count = word(desc, 5)
+    inner = word(desc, 6)
+    for t in range(lo, hi):
+        outer = quotient(t, count)
+        j = t - outer * count
+        row = cast_i64(load_{index}(indices, j))
+        if row < 0:
+            row += length
+        if row < 0 or row >= length:
+            return 1
+        source = (outer * length + row) * inner
+        target = t * inner
+        for i in range(inner):
+            store0_{out}(out, target + i, load_{x}(x, source + i))
+    return 0
+"""
+
+
+def _scatter_add(updates: str, index: str, out: str) -> str:
+    return f"""\
+def kernel(desc, lo, hi):
+    updates = word(desc, 0)
+    indices = word(desc, 1)
+    out = word(desc, 2)
+    length = word(desc, 4)
+    count = word(desc, 5)
+    inner = word(desc, 6)
+    blocks = quotient(inner + {BLOCK - 1}, {BLOCK})
+    for t in range(lo, hi):
+        outer = quotient(t, blocks)
+        first = (t - outer * blocks) * {BLOCK}
+        last = smaller(first + {BLOCK}, inner)
+        for row in range(length):
+            target = (outer * length + row) * inner
+            for i in range(first, last):
+                store0_{out}(out, target + i, const_{out}(0))
+        for j in range(count):
+            row = cast_i64(load_{index}(indices, j))
+            if row < 0:
+                row += length
+            if row < 0 or row >= length:
+                return 1
+            source = (outer * count + j) * inner
+            target = (outer * length + row) * inner
+            for i in range(first, last):
+                store0_{out}(out, target + i, add(reload0_{out}(out, target + i), load_{updates}(updates, source + i)))
+    return 0
+"""
+
+
+def _check_index(index: str, out: str) -> str:
+    return f"""\
+def kernel(desc, lo, hi):
+    indices = word(desc, 0)
+    out = word(desc, 1)
+    count = word(desc, 2)
+    length = word(desc, 3)
+    for i in range(count):
+        index = load_{index}(indices, i)
+        row = cast_i64(index)
+        if row < 0 or row >= length:
+            return 1
+        store0_{out}(out, i, index)
+    return 0
+"""
+
+
+ROUTINES = {
+    "take": LibraryRoutine(
+        _take,
+        tiles=lambda outer, length, count, inner: outer * count,
+        cost=lambda outer, length, count, inner: outer * count * (4.0 + 0.1 * inner),
+    ),
+    "scatter_add": LibraryRoutine(
+        _scatter_add,
+        tiles=lambda outer, length, count, inner: outer * -(-inner // BLOCK),
+        cost=lambda outer, length, count, inner: outer * inner * (0.1 * length + 0.2 * count) + 4.0 * outer * count,
+    ),
+    "check_index": LibraryRoutine(
+        _check_index, tiles=lambda count, length: 1, cost=lambda count, length: 0.5 * count
+    ),
+}

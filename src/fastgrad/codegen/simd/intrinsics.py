@@ -1,0 +1,242 @@
+"""What kernel text calls: typed loads and stores at raw addresses, descriptor words, scalar lines.
+
+Each name is a Numba intrinsic and has a Python twin, so that a kernel's text also runs with the JIT off: `jit_namespace`
+and `python_namespace` bind the same names.
+
+Loads and stores carry alias scopes: the memory plan proves that an output overlaps an operand nowhere, or covers it
+element for element (in-place), and the lines order that load before that store. LLVM then vectorises with no run-time
+alias checks and no second copy of the loop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
+
+from ...core.aval import DTYPES, Aval
+from . import lines
+
+I64 = ir.IntType(64)
+MAX_STORES = 24
+"""Alias scopes, hence stores, that one kernel may have."""
+
+
+def short(dtype: np.dtype) -> str:
+    """``f32`` for float32: the suffix of typed names in kernel text."""
+    return str(Aval((), dtype))[:-2]
+
+
+def _memory_type(dtype: np.dtype) -> ir.Type:
+    if dtype.kind == "f":
+        return ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
+    return ir.IntType(8 * dtype.itemsize)
+
+
+def _scopes(module: ir.Module) -> list[Any]:
+    """One scope for all loads, one for each store, in a domain of ours."""
+    domain = module.add_metadata(["fastgrad"])
+    names = ["fastgrad.loads"] + [f"fastgrad.store{k}" for k in range(MAX_STORES)]
+    return [module.add_metadata([name, domain]) for name in names]
+
+
+def _tag(builder: ir.IRBuilder, instruction: Any, own: int) -> None:
+    """Say that ``instruction`` touches scope ``own`` and none of the others."""
+    module = builder.module
+    scopes = _scopes(module)
+    instruction.set_metadata("alias.scope", module.add_metadata([scopes[own]]))
+    others = scopes[1:] if own == 0 else scopes[:own] + scopes[own + 1 :]
+    instruction.set_metadata("noalias", module.add_metadata(others))
+
+
+def _load(dtype: np.dtype, scope: int = 0) -> Callable:
+    """A load; ``scope`` 0 for operands, 1 + k for what store ``k`` wrote."""
+    result, memory = from_dtype(dtype), _memory_type(dtype)
+
+    @intrinsic
+    def load(typingctx, address, index):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            pointer = builder.gep(builder.inttoptr(args[0], memory.as_pointer()), [args[1]])
+            value = builder.load(pointer, align=dtype.itemsize)
+            _tag(builder, value, scope)
+            return lines.from_memory(builder, value, dtype)
+
+        return result(types.int64, types.int64), codegen
+
+    return load
+
+
+def _store(dtype: np.dtype, k: int) -> Callable:
+    value_type, memory = from_dtype(dtype), _memory_type(dtype)
+
+    @intrinsic
+    def store(typingctx, address, index, value):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            pointer = builder.gep(builder.inttoptr(args[0], memory.as_pointer()), [args[1]])
+            instruction = builder.store(lines.to_memory(builder, args[2], dtype), pointer, align=dtype.itemsize)
+            _tag(builder, instruction, 1 + k)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, value_type), codegen
+
+    return store
+
+
+def _accumulate(dtype: np.dtype) -> Callable:
+    """Sum that LLVM may reorder into vector lanes (``reassoc`` on this one addition, NaN and Inf kept)."""
+    type_ = from_dtype(dtype)
+
+    @intrinsic
+    def accumulate(typingctx, total, value):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            if dtype.kind == "f":
+                return builder.fadd(*args, flags=("reassoc", "nsz"))
+            return lines.emit("add", builder, list(args), (dtype, dtype), dtype)
+
+        return type_(type_, type_), codegen
+
+    return accumulate
+
+
+def _line(op: str) -> Callable:
+    """The scalar op ``op`` as a function of typed scalars; comparisons give bool, the rest their operands' dtype."""
+
+    def rule(typingctx, *args):  # type: ignore[no-untyped-def]
+        dtypes = tuple(_dtype_of(a) for a in args)
+        out = np.dtype(bool) if op in lines.COMPARISONS else dtypes[-1]
+
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            return lines.emit(op, builder, list(values), dtypes, out)
+
+        return from_dtype(out)(*args), codegen
+
+    if op == "select":
+        return intrinsic(lambda typingctx, c, x, y: rule(typingctx, c, x, y))
+    if op in lines.UNARY:
+        return intrinsic(lambda typingctx, x: rule(typingctx, x))
+    return intrinsic(lambda typingctx, x, y: rule(typingctx, x, y))
+
+
+def _cast(dtype: np.dtype) -> Callable:
+    @intrinsic
+    def cast(typingctx, x):  # type: ignore[no-untyped-def]
+        source = _dtype_of(x)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return lines.emit("cast", builder, list(args), (source,), dtype)
+
+        return from_dtype(dtype)(x), codegen
+
+    return cast
+
+
+def _const(dtype: np.dtype) -> Callable:
+    """``const_f32(bits)``: the scalar whose bit pattern, as an unsigned integer, is ``bits``."""
+
+    @intrinsic
+    def const(typingctx, bits):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            memory = builder.trunc(args[0], ir.IntType(8 * dtype.itemsize)) if dtype.itemsize < 8 else args[0]
+            if dtype.kind == "f":
+                memory = builder.bitcast(memory, _memory_type(dtype))
+            return lines.from_memory(builder, memory, dtype)
+
+        return from_dtype(dtype)(types.int64), codegen
+
+    return const
+
+
+def _dtype_of(numba_type: Any) -> np.dtype:
+    return np.dtype(bool) if isinstance(numba_type, types.Boolean) else np.dtype(str(numba_type))
+
+
+@intrinsic
+def word(typingctx, address, index):  # type: ignore[no-untyped-def]
+    """The int64 at ``address + 8 * index``: a descriptor word, which no kernel ever writes."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        pointer = builder.gep(builder.inttoptr(args[0], I64.as_pointer()), [args[1]])
+        value = builder.load(pointer, align=8)
+        _tag(builder, value, 0)
+        return value
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def quotient(typingctx, x, y):  # type: ignore[no-untyped-def]
+    """``x // y`` of non-negative integers: one unsigned division, no sign fix-up."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.udiv(*args)
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def smaller(typingctx, x, y):  # type: ignore[no-untyped-def]
+    """``min(x, y)`` of two int64."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.select(builder.icmp_signed("<", *args), *args)
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@cache
+def jit_namespace() -> dict[str, Any]:
+    """The names of kernel text, bound to intrinsics."""
+    names: dict[str, Any] = {"word": word, "quotient": quotient, "smaller": smaller}
+    for dtype in DTYPES:
+        d = short(dtype)
+        names |= {f"load_{d}": _load(dtype), f"accumulate_{d}": _accumulate(dtype)}
+        names |= {f"cast_{d}": _cast(dtype), f"const_{d}": _const(dtype)}
+        names |= {f"store{k}_{d}": _store(dtype, k) for k in range(MAX_STORES)}
+        names |= {f"reload{k}_{d}": _load(dtype, 1 + k) for k in range(MAX_STORES)}
+    names |= {op_name(op): _line(op) for op in lines.OPS if op != "cast"}
+    return names
+
+
+def op_name(op: str) -> str:
+    """The name of a scalar op in kernel text: Python keywords get an underscore."""
+    return f"{op}_" if op in ("and", "or", "not", "abs", "max", "min", "pow") else op
+
+
+@cache
+def python_namespace() -> dict[str, Any]:
+    """The same names, bound to plain Python over `ctypes`: obvious, slow, the kernels' twin."""
+
+    def at(address: int, index: int, dtype: np.dtype) -> np.ndarray:
+        raw = (ctypes.c_char * dtype.itemsize).from_address(int(address) + int(index) * dtype.itemsize)
+        return np.frombuffer(raw, dtype)
+
+    def load(dtype: np.dtype) -> Callable:
+        return lambda address, index: at(address, index, dtype)[0]
+
+    def store(dtype: np.dtype) -> Callable:
+        def put(address: int, index: int, value: Any) -> None:
+            at(address, index, dtype)[0] = value
+
+        return put
+
+    names: dict[str, Any] = {
+        "word": lambda address, index: int(at(address, index, np.dtype(np.int64))[0]),
+        "quotient": lambda x, y: x // y,
+        "smaller": min,
+    }
+    for dtype in DTYPES:
+        d = short(dtype)
+        names |= {f"load_{d}": load(dtype), f"accumulate_{d}": lines.TWINS["add"]}
+        names |= {f"cast_{d}": lambda x, dtype=dtype: lines.TWINS["cast"](x, dtype)}
+        names |= {f"const_{d}": lambda bits, dtype=dtype: np.array([bits], np.int64).view(dtype)[0]}
+        names |= {f"store{k}_{d}": store(dtype) for k in range(MAX_STORES)}
+        names |= {f"reload{k}_{d}": load(dtype) for k in range(MAX_STORES)}
+    names |= {op_name(op): lines.TWINS[op] for op in lines.OPS if op != "cast"}
+    return names

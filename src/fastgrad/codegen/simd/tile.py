@@ -1,0 +1,76 @@
+"""Sizes of a matrix product's kernel: the register tile that fits a machine, and where the descriptor's words lie."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Tile(NamedTuple):
+    """What fits a machine: a register tile of ``rows`` x (``vectors`` * ``lanes``) sums, ``depth`` rows to a panel.
+
+    ``tail`` is the height of the smaller register tile that takes left-over rows; ``fused`` says whether the
+    machine has a fused multiply-add (without one ``llvm.fma`` would be a library call a lane).
+    """
+
+    lanes: int
+    vectors: int
+    rows: int
+    tail: int
+    depth: int
+    fused: bool
+
+    @property
+    def width(self) -> int:
+        """Columns of a panel (NR in the literature)."""
+        return self.lanes * self.vectors
+
+    @property
+    def held(self) -> int:
+        """Rows of partial sums that the scratch tile of a packing kernel holds; a multiple of ``rows``."""
+        return self.rows * max(1, 160 // self.rows)
+
+
+def host_tile(dtype: np.dtype, features: dict[str, bool]) -> Tile:
+    """The register tile for ``dtype`` on a machine with these LLVM CPU ``features``.
+
+    Sums, two vectors of B and one broadcast of A must fit the vector registers (32 with AVX-512, 16 before); the
+    sums in flight must hide the multiply-add's latency. A packed panel fills 32 KB.
+    """
+    if features.get("avx512f"):
+        vector_bytes, rows, tail = 64, 12, 4
+    elif features.get("avx2") and features.get("fma"):
+        vector_bytes, rows, tail = 32, 6, 3
+    else:
+        vector_bytes, rows, tail = 16, 4, 2
+    depth = 32768 // (2 * vector_bytes)
+    fused = bool(features.get("fma") or features.get("neon"))
+    return Tile(vector_bytes // dtype.itemsize, 2, rows, tail, depth, fused)
+
+
+class Words(NamedTuple):
+    """Word numbers in the descriptor of a product with so many epilogue operands and outputs (see `gemm`)."""
+
+    operands: int
+    outputs: int
+
+    @property
+    def sizes(self) -> int:
+        """batch, M, N, K."""
+        return 2 + self.operands + self.outputs
+
+    @property
+    def a(self) -> int:
+        """Strides of A (b, i, k), then of B (b, k, j)."""
+        return self.sizes + 4
+
+    def strides(self, array: int) -> int:
+        """Strides of epilogue operand ``array`` (b, i, j); counted on from the operands, of an output (b, i)."""
+        outputs_before = max(0, array - self.operands)
+        return self.a + 6 + 3 * (array - outputs_before) + 2 * outputs_before
+
+    @property
+    def row_block(self) -> int:
+        """Rows in a row block; the literals follow."""
+        return self.strides(self.operands + self.outputs)

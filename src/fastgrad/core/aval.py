@@ -1,0 +1,114 @@
+"""Abstract values: what is known of an array while tracing (shape, dtype, weakness), and NumPy 2's promotion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..errors import DTypeError, ShapeError
+
+_SHORT = {"bool": "bool", "float32": "f32", "float64": "f64"} | {
+    f"{kind}int{bits}": f"{kind or 'i'}{bits}" for kind in ("", "u") for bits in (8, 16, 32, 64)
+}
+DTYPES = tuple(np.dtype(name) for name in _SHORT)
+"""Every dtype that fastgrad computes in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aval:
+    """Shape, dtype and weakness of a value; prints as ``f32[3,4]`` (``f64*[]`` when weak).
+
+    ``weak`` marks values that come from Python numbers alone: they adopt the dtype of what they meet.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    weak: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a contiguous array of this kind."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __str__(self) -> str:
+        return f"{_SHORT[self.dtype.name]}{'*' if self.weak else ''}[{','.join(map(str, self.shape))}]"
+
+
+def check_dtype(dtype: Any) -> np.dtype:
+    """The native-order `numpy.dtype` of ``dtype``; `DTypeError` when fastgrad does not compute in it."""
+    native = np.dtype(dtype)
+    if native.name in _SHORT:
+        return np.dtype(native.name)  # the one object that NumPy's own arrays carry: compared by identity at each call
+    hints = {"c": "split it into its real and imaginary parts", "e": "x.astype(np.float32)"}
+    hint = "x.astype(np.float32)" if native.char == "e" else hints.get(native.kind, "convert it to a numeric array first")
+    raise DTypeError(f"dtype {native.name} is not supported (bool, integers, float32, float64 are)", hint=hint)
+
+
+def aval_of(value: Any) -> Aval:
+    """The aval of a NumPy array, NumPy scalar or Python number."""
+    if isinstance(value, np.ndarray | np.generic):
+        return Aval(value.shape, check_dtype(value.dtype))
+    if isinstance(value, bool):
+        return Aval((), np.dtype(bool))
+    if isinstance(value, int):
+        return Aval((), np.dtype(np.int64), weak=True)
+    if isinstance(value, float):
+        return Aval((), np.dtype(np.float64), weak=True)
+    if isinstance(value, complex):
+        raise DTypeError("complex numbers are not supported", hint="split it into its real and imaginary parts")
+    raise DTypeError(f"expected an array or a number, got {type(value).__name__}", hint="convert it with np.asarray")
+
+
+@lru_cache(maxsize=4096)
+def _result_type(kinds: tuple[tuple[np.dtype, bool], ...]) -> tuple[np.dtype, bool]:
+    # NumPy itself applies the weak-scalar rules when it is handed Python numbers.
+    parts = [(0 if dtype.kind == "i" else 0.0) if weak else dtype for dtype, weak in kinds]
+    return np.dtype(np.result_type(*parts)), all(weak for _, weak in kinds)
+
+
+def result_type(*avals: Aval) -> tuple[np.dtype, bool]:
+    """NumPy 2's common dtype of ``avals``, and whether the result is still weak."""
+    return _result_type(tuple((a.dtype, a.weak) for a in avals))
+
+
+def inexact(dtype: np.dtype) -> np.dtype:
+    """The dtype in which NumPy computes ``exp`` of ``dtype``: floats stay, integers and bools become float64."""
+    return dtype if dtype.kind == "f" else np.dtype(np.float64)
+
+
+def broadcast_shapes(op: str, *avals: Aval) -> tuple[int, ...]:
+    """The shape that NumPy broadcasting gives; `ShapeError` naming ``op`` when there is none."""
+    shape: tuple[int, ...] = ()
+    for aval in avals:
+        if aval.shape != shape:
+            try:
+                shape = np.broadcast_shapes(shape, aval.shape)
+            except ValueError:
+                got = ", ".join(map(str, avals))
+                raise ShapeError(f"{op}: shapes do not broadcast, got {got}", hint=_reshape_hint(avals)) from None
+    return shape
+
+
+def _reshape_hint(avals: tuple[Aval, ...]) -> str | None:
+    """A suggestion that would type-check: a vector that fits the rows of a matrix wants a trailing axis."""
+    if len(avals) == 2:
+        for (big, small), name in zip((avals, avals[::-1]), ("y", "x"), strict=True):
+            if small.ndim == 1 and big.ndim == 2 and small.shape[0] == big.shape[0]:
+                return f"{name}[:, None]"
+    return None

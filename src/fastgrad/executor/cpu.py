@@ -1,0 +1,167 @@
+"""Run a tape: workspaces, the fast Python entry, and what happens when an array is not as planned."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..codegen import compile as compiler
+from ..codegen import runtime as rt
+from ..core.aval import Aval
+from ..errors import DTypeError, OutOfBoundsError, ShapeError
+from ..memory import ALIGN
+from .tape import Tape
+
+ALLOWANCE_NS = 20_000_000
+"""A run returns to Python this often, so that Ctrl-C and other signals are seen."""
+RELEASE_GIL_NS = 50_000.0
+"""Runs that are expected to take longer let other Python threads in."""
+
+
+def aligned(nbytes: int) -> np.ndarray:
+    """``nbytes`` of memory that begins on a cache line."""
+    raw = np.empty(nbytes + ALIGN, np.uint8)
+    start = -raw.ctypes.data % ALIGN
+    return raw[start : start + nbytes]
+
+
+def _function(name: str) -> int:
+    return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+
+
+class _MethodDef(ctypes.Structure):
+    _fields_ = (("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p))
+
+
+_FASTCALL = 0x0080
+_new_function = ctypes.pythonapi.PyCFunction_NewEx
+_new_function.restype = ctypes.py_object
+_new_function.argtypes = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+
+
+class Native:
+    """A linked tape: kernel addresses in place, ready for workspaces."""
+
+    def __init__(self, tape: Tape, arrays: Sequence[Aval], n_inputs: int, fixed: Sequence[int], threads: int):
+        """``arrays``: inputs then outputs that a call hands over; ``fixed``: further input pointers, known now."""
+        self.tape, self.arrays, self.n_inputs, self.threads = tape, tuple(arrays), n_inputs, threads
+        self.fixed = tuple(fixed)
+        known = compiler.known()
+        self.kernels = [compiler.compile(text) for text in tape.texts]
+        self.compiled = {k for k in self.kernels if k.text not in known}
+        self.runtime = rt.runtime()
+        self.run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)(self.runtime.run)
+        self._method = _MethodDef(b"run", self.runtime.entry, _FASTCALL, None)
+
+    def workspace(self, state: int = 0) -> Workspace:
+        """A workspace of its own for one call in flight; ``state`` is the address of the state's memory."""
+        return Workspace(self, state)
+
+
+class Workspace:
+    """Arena, descriptors, control words and pointer tables of one call in flight. ``entry(*arrays)`` runs."""
+
+    def __init__(self, native: Native, state: int):
+        tape, runtime = native.tape, native.runtime
+        plan = tape.words
+        n_kernels, n_words = int(plan[rt.N_KERNELS]), int(plan[rt.N_WORDS])
+        self.native = native
+        self.arena = aligned(tape.arena_bytes)
+        self.words = aligned(8 * (rt.CONTROL + n_kernels + n_words)).view(np.int64)
+        self.words[: rt.CONTROL] = 0
+        base = self.words.ctypes.data
+        self.words[rt.THREADS] = native.threads
+        self.words[rt.KERNELS_AT] = base + 8 * rt.CONTROL
+        self.words[rt.DESCS_AT] = base + 8 * (rt.CONTROL + n_kernels)
+        self.words[rt.PARALLEL_FOR], self.words[rt.WORKER] = runtime.parallel_for, runtime.worker
+        self.words[rt.LOCK], self.words[rt.CLOCK] = runtime.lock.ctypes.data, runtime.clock
+        self.words[rt.CONTROL : rt.CONTROL + n_kernels] = [k.address for k in native.kernels]
+        descs = self.words[rt.CONTROL + n_kernels :]
+        start = int(plan[rt.WORDS_AT])
+        descs[:] = plan[start : start + n_words]
+        bases = {rt.ARENA: self.arena.ctypes.data, rt.STATE: state}
+        start = int(plan[rt.RELOCS_AT])
+        for word, space, _, offset, _ in plan[start : start + rt.RELOC * int(plan[rt.N_RELOCS])].reshape(-1, rt.RELOC):
+            if space in bases:
+                descs[word] = bases[int(space)] + offset
+        n_outputs = len(native.arrays) - native.n_inputs
+        self.inputs = np.zeros(native.n_inputs + len(native.fixed) + 1, np.int64)
+        self.inputs[native.n_inputs : native.n_inputs + len(native.fixed)] = native.fixed
+        self.outputs = np.zeros(n_outputs + 1, np.int64)
+        self.pc = np.zeros(1, np.int64)
+        self.arguments = (plan.ctypes.data, base, self.inputs.ctypes.data, self.outputs.ctypes.data, self.pc.ctypes.data)
+        self.spec = self._spec()
+        # The entry finds its spec through the bytes object that stands as its ``self``.
+        self._self = int(self.spec.ctypes.data).to_bytes(8, "little")
+        self.entry = _new_function(ctypes.addressof(native._method), self._self, None)
+
+    def _spec(self) -> np.ndarray:
+        native = self.native
+        head = [0] * rt.SPEC
+        head[rt.S_COUNT] = len(native.arrays)
+        head[rt.S_PLAN], head[rt.S_WS], head[rt.S_IN], head[rt.S_OUT], head[rt.S_PC] = self.arguments
+        head[rt.S_ALLOWANCE], head[rt.S_RELEASE] = ALLOWANCE_NS, int(native.tape.cost_ns > RELEASE_GIL_NS)
+        head[rt.S_SAVE], head[rt.S_RESTORE] = _function("PyEval_SaveThread"), _function("PyEval_RestoreThread")
+        head[rt.S_INCREF], head[rt.S_NDARRAY] = _function("Py_IncRef"), id(np.ndarray)
+        head[rt.S_NONE], head[rt.S_FALSE], head[rt.S_TRUE] = id(None), id(False), id(True)
+        head[rt.S_RUN] = native.runtime.run
+        words = head
+        for i, aval in enumerate(native.arrays):
+            table, k = (self.inputs, i) if i < native.n_inputs else (self.outputs, i - native.n_inputs)
+            words += [table.ctypes.data + 8 * k, id(np.dtype(aval.dtype.name)), aval.ndim, *aval.shape]
+        return np.array(words, np.int64)
+
+    def repeat(self, trips: int) -> None:
+        """How often the tape's loop runs."""
+        self.words[rt.TRIPS] = trips
+
+    def finish(self) -> None:
+        """After the entry returned True: go on until the run is done, or raise for a kernel's status."""
+        status = int(self.spec[rt.S_STATUS])
+        while status == rt.PAUSED:
+            status = self.native.run(*self.arguments, ALLOWANCE_NS)
+        if status == rt.FAILED:
+            raise self.failure()
+
+    def failure(self) -> OutOfBoundsError:
+        """The error for the row at which the run stopped."""
+        step = self.native.tape.sources[int(self.pc[0]) - 1].step
+        eqn = step.eqns[0]
+        size = eqn.params.get("size", eqn.inputs[0].aval.shape[eqn.params["axis"]] if "axis" in eqn.params else None)
+        return OutOfBoundsError(f"{eqn.prim.name}: an index is outside its axis of length {size}", at=eqn.source)
+
+
+class Pool:
+    """Workspaces that wait for the next call; one per concurrent call comes into being."""
+
+    def __init__(self, native: Native, state: int = 0):
+        self.native, self.state = native, state
+        self._free: list[Workspace] = []
+
+    def take(self) -> Workspace:
+        """A free workspace, or a new one."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self.native.workspace(self.state)
+
+    def give(self, workspace: Workspace) -> None:
+        """Back for the next call."""
+        self._free.append(workspace)
+
+
+def conform(array: Any, aval: Aval, what: str) -> np.ndarray:
+    """``array`` as the entry takes it (contiguous, aligned, native); an error where shape or dtype differ."""
+    array = np.asarray(array)
+    if array.dtype.newbyteorder("=") != aval.dtype:
+        raise DTypeError(f"{what}: expected {aval}, got dtype {array.dtype}", hint=f".astype(np.{aval.dtype.name})")
+    if array.shape != aval.shape:
+        raise ShapeError(f"{what}: expected {aval}, got shape {list(array.shape)}")
+    if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
+        fresh = np.empty(aval.shape, aval.dtype)
+        np.copyto(fresh, array)
+        return fresh
+    return np.asarray(array)

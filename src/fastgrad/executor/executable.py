@@ -1,0 +1,212 @@
+"""A compiled graph: what `fg.jit` keeps for each signature, and what `fg.Graph().compile()` returns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import memory, passes
+from ..core.aval import Aval
+from ..core.graph import Graph, Tracer
+from ..errors import ArgumentError, TraceError
+from ..memory import Location, MemoryPlan
+from ..schedule import schedule
+from . import tape
+from .cpu import Native, Pool, Workspace, conform
+from .interpreter import interpret
+
+BACKENDS = ("numba", "numpy")
+
+
+def check_backend(backend: str) -> str:
+    """``backend`` if there is one of that name."""
+    if backend == "cuda":
+        raise ArgumentError("backend 'cuda' is not built yet", hint="backend='numba'")
+    if backend not in BACKENDS:
+        raise ArgumentError(f"unknown backend {backend!r}", hint=f"one of {', '.join(map(repr, BACKENDS))}")
+    return backend
+
+
+class Program:
+    """A linked tape that can be looked into: plans, kernels, what was compiled. `Executable` and `TrainStep` run one."""
+
+    def __init__(self, plans: Sequence[MemoryPlan], native: Native, seconds: float):
+        """``seconds``: how long all stages took, compiling included."""
+        self.plans, self.native, self.seconds = tuple(plans), native, seconds
+
+    def memory_plan(self) -> MemoryPlan:
+        """The place of every value, the peak and the naive sum in bytes; prints as a table."""
+        return max(self.plans, key=lambda p: p.arena_bytes)
+
+    def schedule(self) -> str:
+        """The steps, as text."""
+        return "\n".join(str(p.schedule) for p in self.plans)
+
+    def source(self) -> str:
+        """The text of every kernel, in the order of its first use."""
+        return "\n".join(f"# rows {self._rows_of(text)}\n{text}" for text in self.native.tape.texts)
+
+    def _rows_of(self, text: str) -> str:
+        return ", ".join(str(i) for i, s in enumerate(self.native.tape.sources) if s.text == text)
+
+    def compile_report(self) -> str:
+        """Seconds a kernel, whether this program was the first to ask for it, and which rows it serves."""
+        fresh = self.native.compiled
+        rows = [
+            f"{k.seconds if k in fresh else 0.0:8.3f} s  {'compiled' if k in fresh else 'reused  '}  {k.name}  rows {self._rows_of(k.text)}"
+            for k in self.native.kernels
+        ]
+        total = sum(k.seconds for k in fresh)
+        return "\n".join([f"{len(fresh)} kernels compiled in {total:.3f} s; all stages {self.seconds:.3f} s", *rows])
+
+    @property
+    def address(self) -> int:
+        """Address of ``run`` (`codegen.runtime` has its C signature)."""
+        return self.native.runtime.run
+
+
+class Executable:
+    """Flat arrays in, a list of fresh arrays out: ``executable(*arrays, out=None)``.
+
+    Each array must have the shape and dtype of the graph's input; strides, alignment and byte order are free. With
+    ``out`` (one array an output, contiguous and writable) nothing is allocated.
+
+    Attributes: ``graph`` (after the passes), ``address`` (the C entry, see `codegen.runtime`).
+    """
+
+    def __init__(self, graph: Graph, *, backend: str = "numba", threads: int = 1):
+        self.backend, self.threads = check_backend(backend), threads
+        self.traced = graph
+        self.graph = passes.run(graph)
+        self.inputs = [v.aval for v in graph.inputs]
+        self.outputs = [a.aval for a in graph.outputs]
+        self._captured = [_array(value) for _, value in self.graph.captured]
+        self._fresh = [(a.shape, a.dtype) for a in self.outputs]
+        self.call: Callable[..., list[np.ndarray]]
+        if self.backend == "numpy":
+            run = interpret(self.graph)
+            self.call = lambda *arrays: [np.asarray(a, v.dtype) for a, v in zip(run(*arrays), self.outputs, strict=True)]
+        else:
+            self._link()
+            self.call = self._native_call
+
+    def _link(self) -> None:
+        start = time.perf_counter()
+        captured, self._copies = [], []
+        for array in self._captured:
+            held = conform(array, Aval(array.shape, array.dtype.newbyteorder("=")), "captured array")
+            if held is not array:
+                self._copies.append((held, array))  # read anew at every call
+            captured.append(held)
+        self._held = captured
+        n = len(self.inputs)
+        pointers = [Location("input", i) for i in range(n + len(captured))]
+        plan = memory.plan(schedule(self.graph), pointers, [Location("output", i) for i in range(len(self.outputs))])
+        built = tape.build([tape.Segment(plan)], self.threads)
+        native = Native(built, [*self.inputs, *self.outputs], n, [a.ctypes.data for a in captured], self.threads)
+        self._pool = Pool(native)
+        self._program = Program([plan], native, time.perf_counter() - start)
+
+    def __call__(self, *arrays: Any, out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+        if len(arrays) != len(self.inputs):
+            raise ArgumentError(f"{self.graph.name}: takes {len(self.inputs)} arrays, got {len(arrays)}")
+        if out is None:
+            return self.call(*arrays)
+        return self._into(arrays, out)
+
+    def _native_call(self, *arrays: Any) -> list[np.ndarray]:
+        """The hot path: one pooled workspace, fresh outputs, one native call."""
+        if self._copies:
+            self._refresh()
+        pool = self._pool
+        workspace = pool.take()
+        outputs = [np.empty(shape, dtype) for shape, dtype in self._fresh]
+        answer = workspace.entry(*arrays, *outputs)
+        if answer is not None:
+            self._settle(workspace, answer, arrays, outputs)
+        pool.give(workspace)
+        return outputs
+
+    def try_call(self, arrays: Sequence[Any]) -> list[np.ndarray] | None:
+        """As a call, but None (and nothing run) when an array is not exactly what the plan takes."""
+        if self._copies:
+            self._refresh()
+        pool = self._pool
+        workspace = pool.take()
+        outputs = [np.empty(shape, dtype) for shape, dtype in self._fresh]
+        answer = workspace.entry(*arrays, *outputs)
+        if answer is not None:
+            if answer is False:
+                pool.give(workspace)
+                return None
+            workspace.finish()
+        pool.give(workspace)
+        return outputs
+
+    def _settle(self, workspace: Workspace, answer: bool, arrays: Sequence[Any], outputs: Sequence[np.ndarray]) -> None:
+        """What the entry left to Python: arrays to convert, or a run that paused or failed."""
+        if answer is False:
+            held = [conform(a, v, f"{self.graph.name}: argument {i}") for i, (a, v) in enumerate(zip(arrays, self.inputs, strict=True))]
+            answer = workspace.entry(*held, *outputs)
+            if answer is False:
+                raise TraceError(f"{self.graph.name}: the native entry refused conforming arrays")
+        if answer is True:
+            workspace.finish()
+
+    def _into(self, arrays: Sequence[Any], out: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if len(out) != len(self.outputs):
+            raise ArgumentError(f"{self.graph.name}: out takes {len(self.outputs)} arrays, got {len(out)}")
+        for i, (target, aval) in enumerate(zip(out, self.outputs, strict=True)):
+            if not isinstance(target, np.ndarray) or conform(target, aval, f"out[{i}]") is not target or not target.flags.writeable:
+                raise ArgumentError(f"out[{i}]: takes a writable C-contiguous array {aval}")
+            if any(np.may_share_memory(target, other) for other in out[:i]):
+                raise ArgumentError(f"out[{i}]: shares memory with another output")
+        held = [conform(a, v, f"{self.graph.name}: argument {i}") for i, (a, v) in enumerate(zip(arrays, self.inputs, strict=True))]
+        held = [a.copy() if any(np.may_share_memory(a, o) for o in out) else a for a in held]
+        if self.backend == "numpy":
+            for target, value in zip(out, self.call(*held), strict=True):
+                np.copyto(target, value)
+            return list(out)
+        self._refresh()
+        workspace = self._pool.take()
+        if workspace.entry(*held, *out) is not None:
+            workspace.finish()
+        self._pool.give(workspace)
+        return list(out)
+
+    def _refresh(self) -> None:
+        for held, array in self._copies:
+            np.copyto(held, array)
+
+    @property
+    def program(self) -> Program:
+        """What was compiled; an interpreted executable has none."""
+        if self.backend == "numpy":
+            raise ArgumentError("an interpreted executable has no plan and no kernels", hint="backend='numba'")
+        return self._program
+
+    def memory_plan(self) -> MemoryPlan:
+        """The place of every value, the peak and the naive sum in bytes; prints as a table."""
+        return self.program.memory_plan()
+
+    def source(self) -> str:
+        """The text of every kernel, in the order of its first use."""
+        return self.program.source()
+
+    def compile_report(self) -> str:
+        """Seconds a kernel, and which rows it serves."""
+        return self.program.compile_report()
+
+    @property
+    def address(self) -> int:
+        """Address of ``run`` (`codegen.runtime` has its C signature)."""
+        return self.program.address
+
+
+def _array(value: Any) -> np.ndarray:
+    if isinstance(value, Tracer):
+        raise TraceError(f"a traced value {value.aval} reached a compiled function from another trace")
+    return value

@@ -1,0 +1,189 @@
+"""Schedule -> MemoryPlan: an address for every buffer, before anything runs.
+
+Liveness runs over forward and backward together, so "caching activations" is nothing but values that live across the
+border. Offsets in the one arena are chosen best-fit (the smallest gap that is large enough); a step may write over an
+operand that dies in it, element for element.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .core.expr import MapBuilder
+from .core.loops import Layout
+from .errors import GraphError
+from .schedule import Buffer, Loop, Ref, Schedule, Step
+
+ALIGN = 64
+"""Bytes: a cache line, and the widest vector."""
+
+
+class Location(NamedTuple):
+    """Where a buffer lies: ``arena`` or ``state`` plus bytes, or the pointer of ``input``/``output`` number ``index``."""
+
+    space: str
+    index: int = 0
+    offset: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.space}+{self.offset}" if self.space in ("arena", "state") else f"{self.space}{self.index}"
+
+
+class Interval(NamedTuple):
+    """The steps from which to which a buffer is alive."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryPlan:
+    """The steps to run (some with a copy added at the end) and the place of every buffer.
+
+    ``arena_bytes`` is the peak; ``naive_bytes`` what the same values take when each has memory of its own.
+    """
+
+    schedule: Schedule
+    steps: tuple[Step, ...]
+    locations: dict[Buffer, Location]
+    intervals: dict[Buffer, Interval]
+    arena_bytes: int
+    naive_bytes: int
+
+    def __str__(self) -> str:
+        rows = [
+            f"memory plan {self.schedule.name}",
+            f"  arena {self.arena_bytes} bytes; every value apart: {self.naive_bytes} bytes"
+            f" ({100 * self.arena_bytes / self.naive_bytes if self.naive_bytes else 100:.0f}%)",
+        ]
+        for buffer, interval in sorted(self.intervals.items(), key=lambda item: item[1]):
+            where = self.locations[buffer]
+            rows.append(f"  steps {interval.first:3d}-{interval.last:<3d} {buffer.nbytes:10d} bytes  {where}")
+        return "\n".join(rows)
+
+
+def plan(schedule: Schedule, inputs: Sequence[Location], outputs: Sequence[Location]) -> MemoryPlan:
+    """Place every buffer. An output whose location is an input's (state that is updated) is written last, or in place."""
+    locations = dict(zip(schedule.inputs, inputs, strict=True))
+    steps = list(schedule.steps)
+    for buffer, where in zip(schedule.outputs, outputs, strict=True):
+        old = next((b for b, x in zip(schedule.inputs, inputs, strict=True) if x == where and x.space == "state"), None)
+        if old is None or _overwrites_safely(steps, buffer, old):
+            locations[buffer] = where
+        else:
+            target = Buffer(buffer.size, buffer.dtype)
+            locations[target] = where
+            steps.append(_copy(buffer, target))
+    intervals = _liveness(steps, locations)
+    arena = _Arena()
+    ends: dict[int, list[Buffer]] = {}
+    for buffer, interval in intervals.items():
+        ends.setdefault(interval.last, []).append(buffer)
+    begins: dict[int, list[Buffer]] = {}
+    for buffer, interval in intervals.items():
+        begins.setdefault(interval.first, []).append(buffer)
+    taken_over: set[Buffer] = set()
+    for i, step in enumerate(steps):
+        for buffer in begins.get(i, ()):
+            heir = _dies_in(step, i, buffer, intervals, taken_over)
+            if heir is not None:
+                locations[buffer] = locations[heir]
+                taken_over.add(heir)
+            else:
+                locations[buffer] = Location("arena", 0, arena.take(buffer.nbytes))
+        for buffer in ends.get(i, ()):
+            if buffer not in taken_over:
+                arena.give(locations[buffer].offset, buffer.nbytes)
+    naive = sum(_round(b.nbytes) for b in intervals)
+    return MemoryPlan(schedule, tuple(steps), locations, intervals, arena.peak, naive)
+
+
+def _round(nbytes: int) -> int:
+    return max(ALIGN, -(-nbytes // ALIGN) * ALIGN)
+
+
+def _copy(source: Buffer, target: Buffer) -> Loop:
+    k = MapBuilder()
+    value = k.input(source.dtype)
+    flat = Layout.contiguous((source.size,))
+    return Loop((source.size,), k.build([value], [value]), (Ref(source, flat),), (), (Ref(target, flat),))
+
+
+def _liveness(steps: Sequence[Step], placed: dict[Buffer, Location]) -> dict[Buffer, Interval]:
+    """First write to last use of each buffer that is not placed elsewhere."""
+    alive: dict[Buffer, Interval] = {}
+    for i, step in enumerate(steps):
+        for ref in (*step.writes, *step.reads):
+            if ref.buffer not in placed:
+                alive[ref.buffer] = Interval(alive[ref.buffer].first if ref.buffer in alive else i, i)
+    return alive
+
+
+def _in_place(step: Step, target: Buffer, source: Buffer) -> bool:
+    """Whether ``step`` may write ``target`` over ``source``: element for element, each store computed from that load."""
+    if not isinstance(step, Loop) or target.nbytes != source.nbytes or target.dtype.itemsize != source.dtype.itemsize:
+        return False
+    stores = [(k, r) for k, r in enumerate(step.stores) if r.buffer is target]
+    loads = [(k, r) for k, r in enumerate(step.loads) if r.buffer is source]
+    if len(stores) != 1 or len(loads) != 1 or any(f.ref.buffer is target for f in step.folds):
+        return False
+    (k, store), (i, load) = stores[0], loads[0]
+    whole = store.layout.is_contiguous and store.layout == load.layout and store.buffer.size == load.buffer.size
+    return whole and store.layout.offset == 0 and step.map.depends(k, i)
+
+
+def _dies_in(step: Step, i: int, target: Buffer, intervals: dict[Buffer, Interval], gone: set[Buffer]) -> Buffer | None:
+    """An operand that dies in step ``i`` and whose place ``target`` can take."""
+    for ref in step.reads:
+        interval = intervals.get(ref.buffer)
+        if interval and interval.last == i and ref.buffer not in gone and _in_place(step, target, ref.buffer):
+            return ref.buffer
+    return None
+
+
+def _overwrites_safely(steps: Sequence[Step], new: Buffer, old: Buffer) -> bool:
+    """Whether writing ``new`` over the state ``old`` harms no reader: all read before, or in place in the same step."""
+    writers = [i for i, s in enumerate(steps) if any(r.buffer is new for r in s.writes)]
+    if not writers:
+        raise GraphError("an output is written by no step")
+    readers = [i for i, s in enumerate(steps) if any(r.buffer is old for r in s.reads)]
+    later = [i for i in readers if i >= writers[0]]
+    return not later or (later == writers and len(writers) == 1 and _in_place(steps[writers[0]], new, old))
+
+
+class _Arena:
+    """Best-fit free list over one growing region."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self.free: list[tuple[int, int]] = []  # (offset, size), sorted, never adjacent
+
+    def take(self, nbytes: int) -> int:
+        size = _round(nbytes)
+        fits = [(n, offset) for offset, n in self.free if n >= size]
+        if fits:
+            n, offset = min(fits)
+            self.free.remove((offset, n))
+            if n > size:
+                insort(self.free, (offset + size, n - size))
+            return offset
+        if self.free and sum(self.free[-1]) == self.peak:  # the last gap touches the end: grow it
+            offset = self.free.pop()[0]
+        else:
+            offset = self.peak
+        self.peak = offset + size
+        return offset
+
+    def give(self, offset: int, nbytes: int) -> None:
+        size = _round(nbytes)
+        i = next((k for k, (o, _) in enumerate(self.free) if o > offset), len(self.free))
+        if i < len(self.free) and offset + size == self.free[i][0]:
+            size += self.free.pop(i)[1]
+        if i and sum(self.free[i - 1]) == offset:
+            offset, size = self.free[i - 1][0], self.free[i - 1][1] + size
+            self.free.pop(i - 1)
+            i -= 1
+        self.free.insert(i, (offset, size))

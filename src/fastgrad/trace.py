@@ -1,0 +1,82 @@
+"""Tracing: a Python function runs once on handles that record every op -> `Graph`.
+
+`trace` runs the function on `Array`s; `inline` replays a graph into the trace at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from .array import Array
+from .core.aval import Aval, check_dtype
+from .core.graph import Atom, Builder, Graph, Literal, Var, verify
+from .errors import TraceError
+
+__all__ = ["Array", "current", "inline", "trace"]
+
+_current: ContextVar[Builder | None] = ContextVar("fastgrad_trace", default=None)
+
+
+def current() -> Builder | None:
+    """The builder of the innermost trace under way, if any."""
+    return _current.get()
+
+
+def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | None = None) -> Graph:
+    """Run ``fn`` once on traced arrays of ``avals``; it returns a flat sequence of traced arrays, arrays and numbers.
+
+    Arrays that ``fn`` closes over, tracers of an outer trace among them, become captured inputs; numbers literals.
+    """
+    outer = _current.get()
+    builder = Builder(Array, 0 if outer is None else outer.level + 1, name or getattr(fn, "__name__", "f"))
+    token = _current.set(builder)
+    try:
+        for aval in avals:
+            check_dtype(aval.dtype)
+        outputs = fn(*[builder.input(aval) for aval in avals])
+        return verify(builder.build(outputs))
+    except ValueError as error:
+        if isinstance(error.__cause__, TraceError):  # NumPy's "setting an array element with a sequence"
+            raise error.__cause__ from None
+        raise
+    finally:
+        builder.closed = True
+        _current.reset(token)
+
+
+def inline(graph: Graph, args: Sequence[Any]) -> list[Any]:
+    """The outputs of ``graph`` on ``args``: its equations join the trace under way, each keeping its source line.
+
+    Outside a trace the equations are computed by their references, one after the other.
+    """
+    builder = _current.get()
+    env: dict[Var, Any] = {v: _lift(builder, value) for v, value in graph.captured}
+    env.update(zip(graph.inputs, args, strict=True))
+
+    def read(atom: Atom) -> Any:
+        return atom if isinstance(atom, Literal) else env[atom]
+
+    source = builder.source if builder else None
+    try:
+        for eqn in graph.eqns:
+            inputs = [read(a) for a in eqn.inputs]
+            if builder is not None:
+                builder.source = eqn.source
+                env.update(zip(eqn.outputs, builder.emit(eqn.prim, inputs, eqn.params), strict=True))
+            else:
+                out = eqn.prim(*inputs, **eqn.params)
+                env.update(zip(eqn.outputs, out if len(eqn.outputs) > 1 else (out,), strict=True))
+    finally:
+        if builder is not None:
+            builder.source = source
+    return [read(a) for a in graph.outputs]
+
+
+def _lift(builder: Builder | None, value: Any) -> Any:
+    """A captured array as a value of the trace under way, so that nothing is computed from it while tracing."""
+    if builder is None:
+        return value
+    atom = builder.atom(value)
+    return atom if isinstance(atom, Literal) else builder.tracer(builder, atom)

@@ -1,0 +1,380 @@
+"""`TrainStep`: forward, backward and update as one native call on state that stays inside.
+
+The tape has two parts. The first is the joint graph of the loss: its parameters are read from the flat parameter
+buffer, its gradients written straight into the flat gradient buffer. The second is the optimizer's update, a graph over
+the flat buffers that writes them in place. Only the first can fail (a label out of bounds), so a step is done whole or
+not at all. ``run`` puts a loop around both and picks each minibatch by index inside it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import memory, passes, pytree
+from .api import _threads, _value_and_grad, default_backend
+from .core.aval import Aval, aval_of
+from .core.graph import Graph, Var
+from .errors import ArgumentError, DTypeError, OutOfBoundsError, ShapeError
+from .executor import tape
+from .executor.cpu import Native, Workspace, conform
+from .executor.executable import Program, check_backend
+from .executor.interpreter import interpret
+from .memory import Location
+from .ops.index import take
+from .optim import Optimizer
+from .schedule import schedule
+from .state import State
+from .trace import trace
+
+
+class TrainStep:
+    """A compiled training step: ``step(*batch) -> loss``.
+
+    Args:
+        loss: ``loss(params, *batch)`` returns a float scalar, or ``(scalar, aux)`` with ``has_aux``.
+        params: nesting of float arrays; copied into the step's flat buffer.
+        optimizer: `fg.optim.SGD`, `fg.optim.Adam` or another `fg.optim.Optimizer`.
+        backend: "numba" (compiled) or "numpy" (interpreted, op by op). ``threads``: at most so many.
+    Attributes:
+        params: live zero-copy views of the parameters, nested as given; ``grads`` those of the last step's gradients.
+        state: live views of the optimizer's arrays and scalars (learning rate, step count, ...).
+        executable: the compiled program of the newest signature (plans, kernels, report).
+    Raises: `DTypeError`, `ShapeError`, `OutOfBoundsError` for input that does not fit, before anything is updated.
+
+    >>> step = TrainStep(lambda p, x: ((p["w"] * x - 1.0) ** 2).sum(), {"w": np.ones(3)}, fg.optim.SGD(0.1))
+    >>> step(np.array([1.0, 2.0, 3.0]))
+    array(5.)
+    """
+
+    def __init__(
+        self,
+        loss: Callable,
+        params: Any,
+        optimizer: Optimizer,
+        *,
+        has_aux: bool = False,
+        model_state: Any = None,
+        key: Any = None,
+        backend: str | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+    ):
+        for name, value in (("model_state", model_state), ("key", key), ("precision", precision)):
+            if value is not None:
+                raise ArgumentError(f"TrainStep: {name}= is not built yet", hint="leave it out")
+        if not isinstance(optimizer, Optimizer):
+            raise ArgumentError(f"TrainStep: optimizer must be one of fg.optim, got {type(optimizer).__name__}")
+        if not callable(loss):
+            raise ArgumentError(f"TrainStep: loss must be a function, got {type(loss).__name__}")
+        self.backend, self.threads = check_backend(backend or default_backend()), _threads(threads)
+        self.optimizer, self._has_aux = optimizer, has_aux
+        self._loss_and_grad = _value_and_grad(loss, 0, has_aux)
+        leaves, self._structure = pytree.flatten(params)
+        arrays = [_parameter(leaf, name) for leaf, name in zip(leaves, pytree.paths(params), strict=True)]
+        if not arrays:
+            raise ArgumentError("TrainStep: params holds no arrays")
+        self._state = State(arrays, optimizer.slots, optimizer.scalars)
+        self.params = pytree.unflatten(self._structure, self._state.views("params"))
+        self.grads = pytree.unflatten(self._structure, self._state.views("grads"))
+        slots = {name: pytree.unflatten(self._structure, self._state.views(name)) for name in optimizer.slots}
+        self.state = {"optimizer": slots | {name: self._state.scalar(name) for name in optimizer.scalars}}
+        self._update = passes.run(self._trace_update())
+        self._signatures: dict[Any, _Signature] = {}
+        self._hot: _Signature | None = None
+        self._newest: _Signature | None = None
+        self._lock = threading.RLock()
+
+    # -- one step ----------------------------------------------------------------------------------------------------
+
+    def __call__(self, *batch: Any) -> Any:
+        """One step on a batch; the loss before the update (and aux). Fresh arrays."""
+        with self._lock:
+            hot = self._hot
+            if hot is not None:
+                results = hot.try_step(batch)
+                if results is not None:
+                    return hot.pack(results)
+            leaves, structure = pytree.flatten(batch)
+            arrays = [_batch_array(leaf) for leaf in leaves]
+            signature = self._signature(structure, arrays)
+            results = signature.step(arrays)
+            if all(type(a) is np.ndarray for a in batch) and signature.native is not None:
+                self._hot = signature
+            return signature.pack(results)
+
+    def _signature(self, structure: Any, arrays: Sequence[np.ndarray]) -> _Signature:
+        avals = tuple(aval_of(a) for a in arrays)
+        key = (structure, avals)
+        if key not in self._signatures:
+            if any(a.shape and a.shape[0] == 0 for a in avals):
+                raise ShapeError(f"TrainStep: empty batch, got {', '.join(map(str, avals))}")
+            tree: list[Any] = []
+
+            def joint(*values: Any) -> list[Any]:
+                n = len(self._state.leaves)
+                value, grads = self._loss_and_grad(
+                    pytree.unflatten(self._structure, values[:n]), *pytree.unflatten(structure, values[n:])
+                )
+                outputs, out_structure = pytree.flatten(value)
+                tree.append(out_structure)
+                return [*outputs, *pytree.flatten(grads)[0]]
+
+            graph = passes.run(trace(joint, [*self._param_avals(), *avals], name="step"))
+            self._signatures[key] = self._build(graph, avals, None, tree[0])
+        self._newest = self._signatures[key]
+        return self._newest
+
+    def _param_avals(self) -> list[Aval]:
+        return [Aval(x.shape, x.dtype) for x in self._state.leaves]
+
+    # -- many steps --------------------------------------------------------------------------------------------------
+
+    def run(
+        self, *arrays: Any, batch_size: int, epochs: int = 1, shuffle: int | None = None, drop_last: bool = False
+    ) -> np.ndarray:
+        """Train on minibatches of ``arrays`` (equal first axes) without returning to Python within an epoch.
+
+        Args: ``shuffle`` a seed for ``np.random.default_rng`` (a new order each epoch), or None for the given order.
+        ``drop_last`` leaves out the last, smaller batch. Returns: the loss of every step, in order.
+        Raises: as a step; labels are checked for all of ``arrays`` before the first update.
+        """
+        data = [_batch_array(a) for a in arrays]
+        count = _common_length(data)
+        for name, value in (("batch_size", batch_size), ("epochs", epochs)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise ArgumentError(f"TrainStep.run: {name} must be a positive integer, got {value!r}")
+        whole, rest = divmod(count, int(batch_size))
+        if drop_last and not whole:
+            raise ArgumentError(f"TrainStep.run: drop_last leaves no batch of {batch_size} in {count} rows")
+        rng = None if shuffle is None else np.random.default_rng(shuffle)
+        parts = [(0, whole, int(batch_size))] * (whole > 0) + [(whole * int(batch_size), 1, rest)] * (rest > 0 and not drop_last)
+        losses = []
+        with self._lock:
+            loops = [self._loop(data, trips, size) for _, trips, size in parts]
+            for loop in loops:
+                _check_rows(loop.graph, data)
+            for _ in range(int(epochs)):
+                order = np.arange(count) if rng is None else rng.permutation(count)
+                for (start, trips, size), loop in zip(parts, loops, strict=True):
+                    losses.append(loop.repeat(data, order[start : start + trips * size], trips, size))
+        return np.concatenate(losses)
+
+    def _loop(self, data: Sequence[np.ndarray], trips: int, size: int) -> _Signature:
+        """The signature of ``trips`` steps on batches of ``size`` rows, picked by index."""
+        avals = tuple(aval_of(a) for a in data)
+        key = ("run", avals, trips, size)
+        if key not in self._signatures:
+
+            def joint(*values: Any) -> list[Any]:
+                n = len(self._state.leaves)
+                index = values[-1]
+                batch = [take(a, index, axis=0) for a in values[n:-1]]
+                value, grads = self._loss_and_grad(pytree.unflatten(self._structure, values[:n]), *batch)
+                return [value[0] if self._has_aux else value, *pytree.flatten(grads)[0]]
+
+            index = Aval((size,), np.dtype(np.int64))
+            graph = passes.run(trace(joint, [*self._param_avals(), *avals, index], name="run"))
+            self._signatures[key] = self._build(graph, (*avals, index), (trips, size), None)
+        self._newest = self._signatures[key]
+        return self._newest
+
+    # -- compiling ---------------------------------------------------------------------------------------------------
+
+    def _trace_update(self) -> Graph:
+        """The optimizer over the flat buffers: parameters, gradients and slots of each dtype, then the scalars."""
+        opt, dtypes = self.optimizer, list(self._state.sizes)
+        names = ("params", "grads", *opt.slots)
+
+        def update(*values: Any) -> list[Any]:
+            given = iter(values)
+            buffers = {(name, d): next(given) for d in dtypes for name in names}
+            scalars = opt.advance({name: next(given) for name in opt.scalars})
+            outputs = []
+            for d in dtypes:
+                slots = {name: buffers[name, d] for name in opt.slots}
+                p, new = opt.update(buffers["params", d], buffers["grads", d], slots, scalars)
+                outputs += [p, *(new[name] for name in opt.slots)]
+            return [*outputs, *(scalars[name] for name in opt.scalars)]
+
+        avals = [Aval((self._state.sizes[d],), d) for d in dtypes for _ in names]
+        return trace(update, avals + [Aval((), np.dtype(np.float64))] * len(opt.scalars), name="update")
+
+    def _update_places(self) -> tuple[list[Location], list[Location]]:
+        """Where the update's inputs and outputs lie."""
+        state, opt = self._state, self.optimizer
+        scalars = [state.scalar_place(name) for name in opt.scalars]
+        inputs = [state.place(name, d) for d in state.sizes for name in ("params", "grads", *opt.slots)]
+        outputs = [state.place(name, d) for d in state.sizes for name in ("params", *opt.slots)]
+        return inputs + scalars, outputs + scalars
+
+    def _build(self, graph: Graph, avals: Sequence[Aval], loop: tuple[int, int] | None, tree: Any) -> _Signature:
+        """Compile (or prepare to interpret) a joint graph together with the update."""
+        if self.backend == "numpy":
+            return _Signature(graph, avals, tree, self._interpreted(graph), None, None)
+        start = time.perf_counter()
+        state, n_params, n_batch = self._state, len(self._state.leaves), len(avals)
+        n_results = len(graph.outputs) - n_params
+        captured = [np.ascontiguousarray(value) for _, value in graph.captured]
+        pointers = [Location("input", i) for i in range(n_batch + len(captured))]
+        results = [Location("output", i) for i in range(n_results)]
+        first = memory.plan(
+            schedule(graph), state.leaf_places("params") + pointers, results + state.leaf_places("grads")
+        )
+        second = memory.plan(schedule(self._update), *self._update_places())
+        handed = [*avals, *(a.aval for a in graph.outputs[:n_results])]
+        moving: dict[Location, int] | None = None
+        if loop is not None:
+            trips, size = loop
+            moving = {Location("input", n_batch - 1): 8 * size, results[0]: handed[-1].dtype.itemsize}
+            handed[n_batch - 1 :] = [Aval((trips * size,), np.dtype(np.int64)), Aval((trips,), handed[-1].dtype)]
+        built = tape.build([tape.Segment(first), tape.Segment(second, may_pause=False)], self.threads, moving)
+        native = Native(built, handed, n_batch, [a.ctypes.data for a in captured], self.threads)
+        program = Program([first, second], native, time.perf_counter() - start)
+        workspace = native.workspace(state.address)
+        if loop is not None:
+            workspace.repeat(loop[0])
+        return _Signature(graph, handed, tree, None, program, workspace, captured)
+
+    def _interpreted(self, graph: Graph) -> Callable[..., list[np.ndarray]]:
+        """The same step in NumPy: the joint graph, then the update, written back into the state."""
+        forward_backward, update, state = interpret(graph), interpret(self._update), self._state
+        opt, dtypes = self.optimizer, list(self._state.sizes)
+        params, grads = state.views("params"), state.views("grads")
+        buffers = [state.flat(name, d) for d in dtypes for name in ("params", "grads", *opt.slots)]
+        scalars = [state.scalar(name) for name in opt.scalars]
+        targets = [state.flat(name, d) for d in dtypes for name in ("params", *opt.slots)] + scalars
+        n_results = len(graph.outputs) - len(params)
+
+        def step(*batch: np.ndarray) -> list[np.ndarray]:
+            outputs = forward_backward(*params, *batch)
+            for view, value in zip(grads, outputs[n_results:], strict=True):
+                view[...] = value
+            for target, value in zip(targets, update(*buffers, *scalars), strict=True):
+                target[...] = value
+            return outputs[:n_results]
+
+        return step
+
+    # -- looking inside ----------------------------------------------------------------------------------------------
+
+    @property
+    def executable(self) -> Program:
+        """The compiled program of the newest signature; `ArgumentError` before the first step and when interpreted."""
+        if self._newest is None or self._newest.program is None:
+            raise ArgumentError("TrainStep: nothing is compiled yet", hint="call the step once, with backend='numba'")
+        return self._newest.program
+
+    def snapshot(self) -> dict[str, Any]:
+        """Copies of parameters and optimizer state, to keep while training goes on."""
+        with self._lock:
+            return pytree.map(np.array, {"params": self.params, **self.state})
+
+
+@dataclass(eq=False)
+class _Signature:
+    """One shape of batch: the graph, and how to run it (compiled in ``workspace``, or interpreted)."""
+
+    graph: Graph
+    avals: Sequence[Aval]
+    tree: Any
+    interpreted: Callable[..., list[np.ndarray]] | None
+    program: Program | None
+    workspace: Workspace | None
+    held: Sequence[np.ndarray] = ()
+
+    @property
+    def native(self) -> Native | None:
+        return self.program.native if self.program is not None else None
+
+    def __post_init__(self) -> None:
+        n = self.native.n_inputs if self.native else 0
+        self._fresh = [(a.shape, a.dtype) for a in self.avals[n:]] if self.native else []
+        self._scalar = self.tree is None or self.tree == pytree.flatten(0)[1]
+
+    def pack(self, results: list[np.ndarray]) -> Any:
+        return results[0] if self._scalar else pytree.unflatten(self.tree, results)
+
+    def try_step(self, batch: Sequence[Any]) -> list[np.ndarray] | None:
+        """The hot path; None when an array is not exactly as planned."""
+        workspace = self.workspace
+        assert workspace is not None
+        results = [np.empty(shape, dtype) for shape, dtype in self._fresh]
+        answer = workspace.entry(*batch, *results)
+        if answer is None:
+            return results
+        if answer is False:
+            return None
+        workspace.finish()
+        return results
+
+    def step(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As `try_step`, arrays converted where needed."""
+        if self.interpreted is not None:
+            return self.interpreted(*arrays)
+        held = [conform(a, v, "TrainStep") for a, v in zip(arrays, self.avals, strict=False)]
+        results = self.try_step(held)
+        assert results is not None, "the entry takes conforming arrays"
+        return results
+
+    def repeat(self, data: Sequence[np.ndarray], order: np.ndarray, trips: int, size: int) -> np.ndarray:
+        """``trips`` steps on the rows that ``order`` lists."""
+        if self.interpreted is None:
+            return self.step([*data, order])[0]
+        rows = order.reshape(trips, size)
+        return np.array([self.interpreted(*data, index)[0] for index in rows], self.graph.outputs[0].aval.dtype)
+
+
+def _parameter(leaf: Any, name: str) -> np.ndarray:
+    array = np.asarray(leaf)
+    aval = aval_of(array)
+    if aval.dtype.kind != "f":
+        raise DTypeError(f"TrainStep: parameter {name} is {aval}, parameters are floats", hint=".astype(np.float32)")
+    return array
+
+
+def _batch_array(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    aval_of(array)
+    return array
+
+
+def _common_length(data: Sequence[np.ndarray]) -> int:
+    if not data or any(a.ndim == 0 for a in data):
+        raise ShapeError("TrainStep.run: takes at least one array, each with a first axis of examples")
+    lengths = [len(a) for a in data]
+    if len(set(lengths)) > 1:
+        raise ShapeError(f"TrainStep.run: arrays differ in their number of examples, got {lengths}")
+    if not lengths[0]:
+        raise ShapeError("TrainStep.run: empty data, got 0 examples")
+    return lengths[0]
+
+
+def _check_rows(graph: Graph, data: Sequence[np.ndarray]) -> None:
+    """Check every row of ``data`` that the steps will check batch by batch, so that nothing is half trained."""
+    for source, size, place in _checked_inputs(graph, len(data)):
+        values = data[source]
+        if values.size and (values.min() < 0 or values.max() >= size):
+            row = int(np.flatnonzero(((values < 0) | (values >= size)).reshape(len(values), -1).any(1))[0])
+            raise OutOfBoundsError(
+                f"check_index: array {source}, row {row}: {values[row]} is outside [0, {size})", at=place
+            )
+
+
+def _checked_inputs(graph: Graph, count: int) -> Iterator[tuple[int, int, str]]:
+    first = len(graph.inputs) - 1 - count
+    numbers = {v: i - first for i, v in enumerate(graph.inputs)}
+    picked: dict[Var, int] = {}
+    for eqn in graph.eqns:
+        source = eqn.inputs[0] if eqn.inputs else None
+        if eqn.prim.name == "take" and source in numbers and eqn.inputs[1] is graph.inputs[-1]:
+            picked[eqn.outputs[0]] = numbers[source]
+        elif eqn.prim.name in ("reshape", "cast") and source in picked:
+            picked[eqn.outputs[0]] = picked[source]
+        elif eqn.prim.name == "check_index" and source in picked:
+            yield picked[source], eqn.params["size"], eqn.source
