@@ -75,7 +75,7 @@ class Jitted:
             if hot.flat:
                 leaves: Any = args
             else:
-                leaves, structure = pytree.flatten(args)
+                leaves, structure = pytree.flatten((args, kwargs))
                 if structure != hot.structure:
                     return self._cold(args, kwargs)
             outputs = hot.executable.try_call(leaves)
@@ -88,9 +88,17 @@ class Jitted:
         static, leaves, structure = self._split(args, kwargs)
         if any(isinstance(leaf, Tracer) for leaf in leaves):
             return self._f(*args, **kwargs)
-        signature, arrays = self._signature(static, leaves, structure)
+        try:
+            signature, arrays = self._signature(static, leaves, structure)
+        except _ClosesOverTrace:
+            return self._f(*args, **kwargs)  # part of the outer trace, as if it were written there
         outputs = signature.executable(*arrays)
-        plain = not kwargs and not static and self._backend == "numba" and all(type(x) is np.ndarray for x in leaves)
+        plain = (
+            not kwargs
+            and not static
+            and self._backend == "numba"
+            and all(type(x) is np.ndarray for x in leaves)
+        )
         if plain:
             self._hot = signature
         return signature.pack(outputs)
@@ -102,50 +110,59 @@ class Jitted:
         static += [(k, kwargs[k]) for k in sorted(kwargs) if k in self._static_argnames]
         dynamic = tuple(a for n, a in enumerate(args) if n not in numbers)
         named = {k: v for k, v in kwargs.items() if k not in self._static_argnames}
-        leaves, structure = pytree.flatten((dynamic, named) if named else dynamic)
+        leaves, structure = pytree.flatten((dynamic, named))
         # Strings, callables and other non-numbers inside the arguments are static too: they decide what is traced.
         static += [(("leaf", i), leaf) for i, leaf in enumerate(leaves) if not isinstance(leaf, _DYNAMIC)]
         return tuple(static), leaves, structure
 
     def _signature(self, static: tuple, leaves: list[Any], structure: Any) -> tuple[Signature, list[Any]]:
-        fixed = {key[1] for key, _ in static if isinstance(key, tuple)}
-        dynamic = [leaf for i, leaf in enumerate(leaves) if i not in fixed]
-        avals = tuple(_aval(leaf) for leaf in dynamic)
-        arrays = [a if isinstance(a, np.ndarray) else np.asarray(a, v.dtype) for a, v in zip(dynamic, avals, strict=True)]
+        fixed, avals, arrays = _dynamic(static, leaves)
         key = (structure, avals, static)
         try:
             found = self._signatures.get(key)
         except TypeError:
             bad = next(v for _, v in static if not _hashable(v))
-            raise ArgumentError(f"a static argument must be hashable, got {type(bad).__name__}", at=user_line()) from None
+            raise ArgumentError(
+                f"a static argument must be hashable, got {type(bad).__name__}", at=user_line()
+            ) from None
         if found is None:
             with self._lock:
                 found = self._signatures.get(key) or self._build(static, leaves, structure, avals, fixed)
                 self._signatures[key] = found
         return found, arrays
 
-    def _build(self, static: tuple, leaves: list[Any], structure: Any, avals: tuple[Aval, ...], fixed: set[int]) -> Signature:
+    def _build(
+        self, static: tuple, leaves: list[Any], structure: Any, avals: tuple[Aval, ...], fixed: set[int]
+    ) -> Signature:
+        graph, tree = self._trace(static, leaves, structure, avals, fixed)
+        if any(isinstance(value, Tracer) for _, value in graph.captured):
+            raise _ClosesOverTrace
+        executable = Executable(graph, backend=self._backend, threads=self._threads)
+        args_are_leaves = structure == pytree.flatten((tuple(range(len(avals))), {}))[1] and not fixed
+        return Signature(executable, structure, None if tree == pytree.LEAF else tree, args_are_leaves)
+
+    def _trace(
+        self, static: tuple, leaves: list[Any], structure: Any, avals: tuple[Aval, ...], fixed: set[int]
+    ) -> tuple[Graph, Any]:
+        """The graph of the flat function, and how its outputs nest."""
         tree: list[Any] = []
 
         def flat(*arrays: Any) -> list[Any]:
             given = iter(arrays)
             values = [leaf if i in fixed else next(given) for i, leaf in enumerate(leaves)]
-            nested = pytree.unflatten(structure, values)
-            dynamic, named = nested if _has_names(structure, nested) else (nested, {})
+            dynamic, named = pytree.unflatten(structure, values)
             args, kwargs = _merge(static, dynamic, named)
             outputs, out_structure = pytree.flatten(self._f(*args, **kwargs))
             tree.append(out_structure)
             return [_output(o) for o in outputs]
 
-        graph = trace(flat, avals, name=getattr(self._f, "__name__", "f"))
-        executable = Executable(graph, backend=self._backend, threads=self._threads)
-        plain = pytree.flatten(0)[1]
-        args_are_leaves = structure == pytree.flatten(tuple(range(len(avals))))[1] and not fixed
-        return Signature(executable, structure, None if tree[0] == plain else tree[0], args_are_leaves)
+        return trace(flat, avals, name=getattr(self._f, "__name__", "f")), tree[0]
 
     def lower(self, *args: Any, **kwargs: Any) -> Graph:
         """The traced graph for these arguments, nothing compiled."""
-        return self.compile(*args, **kwargs).traced
+        static, leaves, structure = self._split(args, kwargs)
+        fixed, avals, _ = _dynamic(static, leaves)
+        return self._trace(static, leaves, structure, avals, fixed)[0]
 
     def compile(self, *args: Any, **kwargs: Any) -> Executable:
         """The `Executable` for these arguments (arrays of the right shapes and dtypes), compiled but not run."""
@@ -159,13 +176,20 @@ class Jitted:
         return f"<compiled {getattr(self._f, '__name__', self._f)!s}, {len(self._signatures)} signatures>"
 
 
-def _has_names(structure: Any, nested: Any) -> bool:
-    """Whether the flattened arguments were ``(positional, named)``."""
-    return len(nested) == 2 and isinstance(nested[0], tuple) and isinstance(nested[1], dict) and _named_mark(structure)
+def _dynamic(static: tuple, leaves: list[Any]) -> tuple[set[int], tuple[Aval, ...], list[Any]]:
+    """Which leaves are static; avals and arrays of the others."""
+    fixed = {key[1] for key, _ in static if isinstance(key, tuple)}
+    dynamic = [leaf for i, leaf in enumerate(leaves) if i not in fixed]
+    avals = tuple(_aval(leaf) for leaf in dynamic)
+    arrays = [
+        a if isinstance(a, np.ndarray) else np.asarray(a, v.dtype)
+        for a, v in zip(dynamic, avals, strict=True)
+    ]
+    return fixed, avals, arrays
 
 
-def _named_mark(structure: Any) -> bool:
-    return structure.num_children == 2 and structure.child(1).type is dict and structure.child(0).type is tuple
+class _ClosesOverTrace(Exception):
+    """The function reads values of a trace under way: it cannot be compiled apart from it."""
 
 
 def _merge(static: tuple, dynamic: tuple, named: dict) -> tuple[tuple, dict]:
@@ -193,7 +217,9 @@ def _aval(leaf: Any) -> Aval:
 
 def _output(value: Any) -> Any:
     if not isinstance(value, _DYNAMIC):
-        raise DTypeError(f"a traced function must return arrays or numbers, got {type(value).__name__}", at=user_line())
+        raise DTypeError(
+            f"a traced function must return arrays or numbers, got {type(value).__name__}", at=user_line()
+        )
     return value
 
 
@@ -225,7 +251,9 @@ def jit(
     return _memoised(f, "jit", options, lambda: Jitted(f, options))
 
 
-def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, **options: Any) -> Jitted:
+def value_and_grad(
+    f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, **options: Any
+) -> Jitted:
     """``(f(*args), gradient)`` in one pass each way.
 
     Args: ``f`` returns a float scalar, or ``(scalar, aux)`` with ``has_aux``. ``argnums``: which arguments to
@@ -278,7 +306,9 @@ def _value_and_grad(f: Callable, argnums: Any, has_aux: bool) -> Callable:
         for leaf in leaves:
             if _aval(leaf).dtype.kind != "f":
                 raise DTypeError(
-                    f"grad: differentiates by float arguments, got {_aval(leaf)}", hint=".astype(np.float64)", at=user_line()
+                    f"grad: differentiates by float arguments, got {_aval(leaf)}",
+                    hint=".astype(np.float64)",
+                    at=user_line(),
                 )
         parts: dict[str, Any] = {}
 
@@ -290,13 +320,18 @@ def _value_and_grad(f: Callable, argnums: Any, has_aux: bool) -> Callable:
             value, aux = result if has_aux else (result, None)
             parts["aux"] = pytree.flatten(aux)
             outs = pytree.flatten(value)[0]
-            shown = _aval(outs[0]) if len(outs) == 1 and isinstance(outs[0], _DYNAMIC) else f"{len(outs)} values"
+            shown = (
+                _aval(outs[0]) if len(outs) == 1 and isinstance(outs[0], _DYNAMIC) else f"{len(outs)} values"
+            )
             if not isinstance(shown, Aval) or shown.shape:
                 raise ShapeError(
-                    f"grad: the function must return a scalar, got {shown}", hint="fg.jacrev, or fg.vjp with a cotangent"
+                    f"grad: the function must return a scalar, got {shown}",
+                    hint="fg.jacrev, or fg.vjp with a cotangent",
                 )
             if shown.dtype.kind != "f":
-                raise DTypeError(f"grad: the function must return a float, got {shown}", hint=".astype(np.float64)")
+                raise DTypeError(
+                    f"grad: the function must return a float, got {shown}", hint=".astype(np.float64)"
+                )
             return [outs[0], *parts["aux"][0]]
 
         graph = trace(flat, [_aval(leaf) for leaf in leaves], name=getattr(f, "__name__", "f"))

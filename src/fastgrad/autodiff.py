@@ -9,22 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-
 from .core.aval import Aval
-from .core.graph import Atom, Eqn, Graph, Literal, Var
+from .core.graph import Atom, Eqn, Graph, Literal, Var, verify
 from .errors import UnsupportedError
-from .ops.reduce import broadcast_to
-from .trace import trace
+from .ops.shaping import filled
+from .trace import lift, trace
 
 
 def is_float(atom: Atom) -> bool:
     """Whether the atom carries derivatives."""
     return atom.aval.dtype.kind == "f"
-
-
-def _zeros(aval: Aval) -> Any:
-    zero = Literal(aval.dtype.type(0))
-    return broadcast_to(zero, aval.shape) if aval.shape else zero
 
 
 class _Environment(dict):
@@ -58,7 +52,7 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Graph:
     def joint(*args: Any) -> list[Any]:
         builder = args[0].builder
         env = _Environment(zip(graph.inputs, args[:n], strict=True))
-        env.update(graph.captured)
+        env.update({v: lift(builder, value) for v, value in graph.captured})
         for eqn in graph.eqns:
             _replay(builder, eqn, env)
         cts: dict[Var, Any] = {}
@@ -76,7 +70,10 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Graph:
                     accumulate(atom, ct)
         builder.source = None
         primal_outputs = [env.read(a) for a in graph.outputs]
-        return primal_outputs + [cts[v] if v in cts else _zeros(v.aval) for v in (graph.inputs[i] for i in wrt)]
+        return primal_outputs + [
+            cts[v] if v in cts else filled(args[0], v.aval.shape, 0, v.aval.dtype)
+            for v in (graph.inputs[i] for i in wrt)
+        ]
 
     avals = [v.aval for v in graph.inputs] + [Aval(a.aval.shape, a.aval.dtype) for a in float_outputs]
     return trace(joint, avals, name=f"vjp({graph.name})")
@@ -91,7 +88,9 @@ def _replay(builder: Any, eqn: Eqn, env: _Environment) -> None:
 def _backward(eqn: Eqn, env: _Environment, cts: dict[Var, Any]) -> Sequence[Any]:
     """The cotangents that one equation gives to its inputs; those of its outputs are used up."""
     if eqn.prim.vjp is None:
-        raise UnsupportedError(f"{eqn.prim.name}: has no reverse-mode derivative", at=eqn.source, hint="fg.stop_gradient")
+        raise UnsupportedError(
+            f"{eqn.prim.name}: has no reverse-mode derivative", at=eqn.source, hint="fg.stop_gradient"
+        )
     outs = [env[v] for v in eqn.outputs]
     out_cts = [cts.pop(v, None) for v in eqn.outputs]
     if len(outs) == 1:
@@ -111,7 +110,7 @@ def jvp(graph: Graph) -> Graph:
     def pushed(*args: Any) -> list[Any]:
         builder = args[0].builder
         env = _Environment(zip(graph.inputs, args[:n], strict=True))
-        env.update(graph.captured)
+        env.update({v: lift(builder, value) for v, value in graph.captured})
         tangents: dict[Atom, Any] = dict(zip(float_inputs, args[n:], strict=True))
         for eqn in graph.eqns:
             _replay(builder, eqn, env)
@@ -121,7 +120,9 @@ def jvp(graph: Graph) -> Graph:
             if eqn.prim.jvp is None:
                 raise UnsupportedError(f"{eqn.prim.name}: has no forward-mode derivative", at=eqn.source)
             outs = [env[v] for v in eqn.outputs]
-            out = eqn.prim.jvp(mine, outs[0] if len(outs) == 1 else outs, *(env.read(a) for a in eqn.inputs), **eqn.params)
+            out = eqn.prim.jvp(
+                mine, outs[0] if len(outs) == 1 else outs, *(env.read(a) for a in eqn.inputs), **eqn.params
+            )
             for var, tangent in zip(eqn.outputs, (out,) if len(outs) == 1 else out, strict=True):
                 if tangent is not None:
                     tangents[var] = tangent
@@ -130,8 +131,41 @@ def jvp(graph: Graph) -> Graph:
         for atom in graph.outputs:
             if is_float(atom):
                 tangent = tangents.get(atom) if isinstance(atom, Var) else None
-                results.append(_zeros(atom.aval) if tangent is None else tangent)
+                results.append(
+                    filled(args[0], atom.aval.shape, 0, atom.aval.dtype) if tangent is None else tangent
+                )
         return results
 
     avals = [v.aval for v in graph.inputs] + [Aval(v.aval.shape, v.aval.dtype) for v in float_inputs]
     return trace(pushed, avals, name=f"jvp({graph.name})")
+
+
+def split(joint: Graph, n_inputs: int, n_outputs: int) -> tuple[Graph, Graph]:
+    """A joint graph as two: forward ``inputs -> outputs + residuals``, backward ``residuals + cotangents -> cotangents``.
+
+    Forward holds what the outputs need; a residual is what backward reads of it (inputs and captured arrays included, so
+    that a later change to an array does not change the pullback).
+    """
+    needed = {a for a in joint.outputs[:n_outputs] if isinstance(a, Var)}
+    first: list[Eqn] = []
+    for eqn in reversed(joint.eqns):
+        if any(v in needed for v in eqn.outputs):
+            needed.update(a for a in eqn.inputs if isinstance(a, Var))
+            first.append(eqn)
+    first.reverse()
+    chosen = set(first)
+    second = [eqn for eqn in joint.eqns if eqn not in chosen]
+    made = {v for eqn in second for v in eqn.outputs} | set(joint.inputs[n_inputs:])
+    read = [a for eqn in second for a in eqn.inputs] + list(joint.outputs[n_outputs:])
+    residuals = [v for v in dict.fromkeys(a for a in read if isinstance(a, Var)) if v not in made]
+    forward = Graph(
+        joint.inputs[:n_inputs],
+        tuple(first),
+        (*joint.outputs[:n_outputs], *residuals),
+        joint.captured,
+        joint.name,
+    )
+    backward = Graph(
+        (*residuals, *joint.inputs[n_inputs:]), tuple(second), joint.outputs[n_outputs:], (), joint.name
+    )
+    return verify(forward), verify(backward)

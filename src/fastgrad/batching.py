@@ -9,7 +9,7 @@ from .core.aval import Aval
 from .core.graph import Atom, Graph, Literal, Var
 from .errors import UnsupportedError
 from .ops.reduce import broadcast_to
-from .trace import trace
+from .trace import lift, trace
 
 
 def vmap(graph: Graph, batched: Sequence[bool], size: int) -> Graph:
@@ -21,7 +21,7 @@ def vmap(graph: Graph, batched: Sequence[bool], size: int) -> Graph:
     def mapped(*args: Any) -> list[Any]:
         builder = args[0].builder
         env: dict[Var, Any] = dict(zip(graph.inputs, args, strict=True))
-        env.update(graph.captured)
+        env.update({v: lift(builder, value) for v, value in graph.captured})
         carries = {v for v, b in zip(graph.inputs, batched, strict=True) if b}
 
         def read(atom: Atom) -> Any:

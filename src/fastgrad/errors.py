@@ -23,7 +23,9 @@ class FastgradError(Exception):
         self.message, self.hint, self.at = message, hint, at
 
     def __str__(self) -> str:
-        place = "  ".join(part for part in (self.at and f"at {self.at}", self.hint and f"try: {self.hint}") if part)
+        place = "  ".join(
+            part for part in (self.at and f"at {self.at}", self.hint and f"try: {self.hint}") if part
+        )
         return f"{self.message}\n  {place}" if place else self.message
 
 
@@ -60,7 +62,11 @@ def user_line() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(_PACKAGE) and f"{os.sep}numpy{os.sep}" not in name and not name.startswith("<__array"):
+        if (
+            not name.startswith(_PACKAGE)
+            and f"{os.sep}numpy{os.sep}" not in name
+            and not name.startswith("<__array")
+        ):
             return f"{os.path.basename(name)}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return "<unknown>"

@@ -29,7 +29,9 @@ class Location(NamedTuple):
     offset: int = 0
 
     def __str__(self) -> str:
-        return f"{self.space}+{self.offset}" if self.space in ("arena", "state") else f"{self.space}{self.index}"
+        return (
+            f"{self.space}+{self.offset}" if self.space in ("arena", "state") else f"{self.space}{self.index}"
+        )
 
 
 class Interval(NamedTuple):
@@ -70,7 +72,10 @@ def plan(schedule: Schedule, inputs: Sequence[Location], outputs: Sequence[Locat
     locations = dict(zip(schedule.inputs, inputs, strict=True))
     steps = list(schedule.steps)
     for buffer, where in zip(schedule.outputs, outputs, strict=True):
-        old = next((b for b, x in zip(schedule.inputs, inputs, strict=True) if x == where and x.space == "state"), None)
+        old = next(
+            (b for b, x in zip(schedule.inputs, inputs, strict=True) if x == where and x.space == "state"),
+            None,
+        )
         if old is None or _overwrites_safely(steps, buffer, old):
             locations[buffer] = where
         else:
@@ -124,18 +129,26 @@ def _liveness(steps: Sequence[Step], placed: dict[Buffer, Location]) -> dict[Buf
 
 def _in_place(step: Step, target: Buffer, source: Buffer) -> bool:
     """Whether ``step`` may write ``target`` over ``source``: element for element, each store computed from that load."""
-    if not isinstance(step, Loop) or target.nbytes != source.nbytes or target.dtype.itemsize != source.dtype.itemsize:
+    if (
+        not isinstance(step, Loop)
+        or target.nbytes != source.nbytes
+        or target.dtype.itemsize != source.dtype.itemsize
+    ):
         return False
     stores = [(k, r) for k, r in enumerate(step.stores) if r.buffer is target]
     loads = [(k, r) for k, r in enumerate(step.loads) if r.buffer is source]
     if len(stores) != 1 or len(loads) != 1 or any(f.ref.buffer is target for f in step.folds):
         return False
     (k, store), (i, load) = stores[0], loads[0]
-    whole = store.layout.is_contiguous and store.layout == load.layout and store.buffer.size == load.buffer.size
+    whole = (
+        store.layout.is_contiguous and store.layout == load.layout and store.buffer.size == load.buffer.size
+    )
     return whole and store.layout.offset == 0 and step.map.depends(k, i)
 
 
-def _dies_in(step: Step, i: int, target: Buffer, intervals: dict[Buffer, Interval], gone: set[Buffer]) -> Buffer | None:
+def _dies_in(
+    step: Step, i: int, target: Buffer, intervals: dict[Buffer, Interval], gone: set[Buffer]
+) -> Buffer | None:
     """An operand that dies in step ``i`` and whose place ``target`` can take."""
     for ref in step.reads:
         interval = intervals.get(ref.buffer)

@@ -301,6 +301,14 @@ def _max_like(op: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, axis=None, out=None, keepdims=False: op(x, axis, keepdims=keepdims)
 
 
+def _ndim(x: Any) -> int:
+    return len(shape_of(x))
+
+
+def _size(x: Any, axis: int | None = None) -> int:
+    return aval(x).size if axis is None else shape_of(x)[axis]
+
+
 def _result_type(*values: Any) -> np.dtype:
     return result_type(*(aval(_stand_in(v)) for v in values))[0]
 
@@ -335,7 +343,7 @@ REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {
 }  # fmt: skip
 """What ``ufunc.reduce`` does on traced values."""
 
-FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+FUNCTIONS: dict[Any, Callable[..., Any]] = {
     getattr(np, f.__name__): f
     for f in (
         array_equal, astype, broadcast_to, clip, concatenate, copy, dot, expand_dims, flip, full_like, hstack, inner,
@@ -356,8 +364,8 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.argmin: _max_like(argmin),
     np.where: _where,
     np.shape: shape_of,
-    np.ndim: lambda x: len(shape_of(x)),
-    np.size: lambda x, axis=None: aval(x).size if axis is None else shape_of(x)[axis],
+    np.ndim: _ndim,
+    np.size: _size,
     np.linalg.norm: _norm,
     np.result_type: _result_type,
 }  # fmt: skip

@@ -31,6 +31,9 @@ def paths(tree: Any) -> list[str]:
     return ["".join(f"[{part!r}]" for part in path) for path in optree.tree_paths(tree, namespace=NAMESPACE)]
 
 
+LEAF = optree.tree_structure(0, namespace=NAMESPACE)
+"""The structure of a single leaf."""
+
 _known: set[type] = set()
 
 

@@ -81,7 +81,10 @@ class State:
 
     def leaf_places(self, name: str) -> list[Location]:
         """Where each leaf of the buffer ``name`` lies."""
-        return [Location("state", 0, self._offsets[name, x.dtype] + x.start * x.dtype.itemsize) for x in self.leaves]
+        return [
+            Location("state", 0, self._offsets[name, x.dtype] + x.start * x.dtype.itemsize)
+            for x in self.leaves
+        ]
 
     def scalar_place(self, name: str) -> Location:
         """Where a scalar lies."""

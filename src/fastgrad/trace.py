@@ -14,7 +14,7 @@ from .core.aval import Aval, check_dtype
 from .core.graph import Atom, Builder, Graph, Literal, Var, verify
 from .errors import TraceError
 
-__all__ = ["Array", "current", "inline", "trace"]
+__all__ = ["Array", "current", "inline", "lift", "trace"]
 
 _current: ContextVar[Builder | None] = ContextVar("fastgrad_trace", default=None)
 
@@ -30,7 +30,9 @@ def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | N
     Arrays that ``fn`` closes over, tracers of an outer trace among them, become captured inputs; numbers literals.
     """
     outer = _current.get()
-    builder = Builder(Array, 0 if outer is None else outer.level + 1, name or getattr(fn, "__name__", "f"))
+    builder = Builder(
+        Array, 0 if outer is None else outer.level + 1, name or str(getattr(fn, "__name__", "f"))
+    )
     token = _current.set(builder)
     try:
         for aval in avals:
@@ -52,7 +54,7 @@ def inline(graph: Graph, args: Sequence[Any]) -> list[Any]:
     Outside a trace the equations are computed by their references, one after the other.
     """
     builder = _current.get()
-    env: dict[Var, Any] = {v: _lift(builder, value) for v, value in graph.captured}
+    env: dict[Var, Any] = {v: lift(builder, value) for v, value in graph.captured}
     env.update(zip(graph.inputs, args, strict=True))
 
     def read(atom: Atom) -> Any:
@@ -74,7 +76,7 @@ def inline(graph: Graph, args: Sequence[Any]) -> list[Any]:
     return [read(a) for a in graph.outputs]
 
 
-def _lift(builder: Builder | None, value: Any) -> Any:
+def lift(builder: Builder | None, value: Any) -> Any:
     """A captured array as a value of the trace under way, so that nothing is computed from it while tracing."""
     if builder is None:
         return value

@@ -69,7 +69,9 @@ class TrainStep:
             if value is not None:
                 raise ArgumentError(f"TrainStep: {name}= is not built yet", hint="leave it out")
         if not isinstance(optimizer, Optimizer):
-            raise ArgumentError(f"TrainStep: optimizer must be one of fg.optim, got {type(optimizer).__name__}")
+            raise ArgumentError(
+                f"TrainStep: optimizer must be one of fg.optim, got {type(optimizer).__name__}"
+            )
         if not callable(loss):
             raise ArgumentError(f"TrainStep: loss must be a function, got {type(loss).__name__}")
         self.backend, self.threads = check_backend(backend or default_backend()), _threads(threads)
@@ -136,7 +138,12 @@ class TrainStep:
     # -- many steps --------------------------------------------------------------------------------------------------
 
     def run(
-        self, *arrays: Any, batch_size: int, epochs: int = 1, shuffle: int | None = None, drop_last: bool = False
+        self,
+        *arrays: Any,
+        batch_size: int,
+        epochs: int = 1,
+        shuffle: int | None = None,
+        drop_last: bool = False,
     ) -> np.ndarray:
         """Train on minibatches of ``arrays`` (equal first axes) without returning to Python within an epoch.
 
@@ -153,7 +160,9 @@ class TrainStep:
         if drop_last and not whole:
             raise ArgumentError(f"TrainStep.run: drop_last leaves no batch of {batch_size} in {count} rows")
         rng = None if shuffle is None else np.random.default_rng(shuffle)
-        parts = [(0, whole, int(batch_size))] * (whole > 0) + [(whole * int(batch_size), 1, rest)] * (rest > 0 and not drop_last)
+        parts = [(0, whole, int(batch_size))] * (whole > 0) + [(whole * int(batch_size), 1, rest)] * (
+            rest > 0 and not drop_last
+        )
         losses = []
         with self._lock:
             loops = [self._loop(data, trips, size) for _, trips, size in parts]
@@ -200,7 +209,7 @@ class TrainStep:
                 slots = {name: buffers[name, d] for name in opt.slots}
                 p, new = opt.update(buffers["params", d], buffers["grads", d], slots, scalars)
                 outputs += [p, *(new[name] for name in opt.slots)]
-            return [*outputs, *(scalars[name] for name in opt.scalars)]
+            return [*outputs, *(scalars[name] for name in opt.advances)]
 
         avals = [Aval((self._state.sizes[d],), d) for d in dtypes for _ in names]
         return trace(update, avals + [Aval((), np.dtype(np.float64))] * len(opt.scalars), name="update")
@@ -209,11 +218,14 @@ class TrainStep:
         """Where the update's inputs and outputs lie."""
         state, opt = self._state, self.optimizer
         scalars = [state.scalar_place(name) for name in opt.scalars]
+        advanced = [state.scalar_place(name) for name in opt.advances]
         inputs = [state.place(name, d) for d in state.sizes for name in ("params", "grads", *opt.slots)]
         outputs = [state.place(name, d) for d in state.sizes for name in ("params", *opt.slots)]
-        return inputs + scalars, outputs + scalars
+        return inputs + scalars, outputs + advanced
 
-    def _build(self, graph: Graph, avals: Sequence[Aval], loop: tuple[int, int] | None, tree: Any) -> _Signature:
+    def _build(
+        self, graph: Graph, avals: Sequence[Aval], loop: tuple[int, int] | None, tree: Any
+    ) -> _Signature:
         """Compile (or prepare to interpret) a joint graph together with the update."""
         if self.backend == "numpy":
             return _Signature(graph, avals, tree, self._interpreted(graph), None, None)
@@ -232,7 +244,10 @@ class TrainStep:
         if loop is not None:
             trips, size = loop
             moving = {Location("input", n_batch - 1): 8 * size, results[0]: handed[-1].dtype.itemsize}
-            handed[n_batch - 1 :] = [Aval((trips * size,), np.dtype(np.int64)), Aval((trips,), handed[-1].dtype)]
+            handed[n_batch - 1 :] = [
+                Aval((trips * size,), np.dtype(np.int64)),
+                Aval((trips,), handed[-1].dtype),
+            ]
         built = tape.build([tape.Segment(first), tape.Segment(second, may_pause=False)], self.threads, moving)
         native = Native(built, handed, n_batch, [a.ctypes.data for a in captured], self.threads)
         program = Program([first, second], native, time.perf_counter() - start)
@@ -248,7 +263,8 @@ class TrainStep:
         params, grads = state.views("params"), state.views("grads")
         buffers = [state.flat(name, d) for d in dtypes for name in ("params", "grads", *opt.slots)]
         scalars = [state.scalar(name) for name in opt.scalars]
-        targets = [state.flat(name, d) for d in dtypes for name in ("params", *opt.slots)] + scalars
+        targets = [state.flat(name, d) for d in dtypes for name in ("params", *opt.slots)]
+        targets += [state.scalar(name) for name in opt.advances]
         n_results = len(graph.outputs) - len(params)
 
         def step(*batch: np.ndarray) -> list[np.ndarray]:
@@ -267,7 +283,9 @@ class TrainStep:
     def executable(self) -> Program:
         """The compiled program of the newest signature; `ArgumentError` before the first step and when interpreted."""
         if self._newest is None or self._newest.program is None:
-            raise ArgumentError("TrainStep: nothing is compiled yet", hint="call the step once, with backend='numba'")
+            raise ArgumentError(
+                "TrainStep: nothing is compiled yet", hint="call the step once, with backend='numba'"
+            )
         return self._newest.program
 
     def snapshot(self) -> dict[str, Any]:
@@ -295,7 +313,7 @@ class _Signature:
     def __post_init__(self) -> None:
         n = self.native.n_inputs if self.native else 0
         self._fresh = [(a.shape, a.dtype) for a in self.avals[n:]] if self.native else []
-        self._scalar = self.tree is None or self.tree == pytree.flatten(0)[1]
+        self._scalar = self.tree is None or self.tree == pytree.LEAF
 
     def pack(self, results: list[np.ndarray]) -> Any:
         return results[0] if self._scalar else pytree.unflatten(self.tree, results)
@@ -327,14 +345,18 @@ class _Signature:
         if self.interpreted is None:
             return self.step([*data, order])[0]
         rows = order.reshape(trips, size)
-        return np.array([self.interpreted(*data, index)[0] for index in rows], self.graph.outputs[0].aval.dtype)
+        return np.array(
+            [self.interpreted(*data, index)[0] for index in rows], self.graph.outputs[0].aval.dtype
+        )
 
 
 def _parameter(leaf: Any, name: str) -> np.ndarray:
     array = np.asarray(leaf)
     aval = aval_of(array)
     if aval.dtype.kind != "f":
-        raise DTypeError(f"TrainStep: parameter {name} is {aval}, parameters are floats", hint=".astype(np.float32)")
+        raise DTypeError(
+            f"TrainStep: parameter {name} is {aval}, parameters are floats", hint=".astype(np.float32)"
+        )
     return array
 
 

@@ -12,11 +12,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cases import CASES, Case
-from fastgrad import autodiff, batching
+from fastgrad import autodiff, batching, passes
 from fastgrad.core.aval import aval_of
 from fastgrad.core.expr import MapBuilder
 from fastgrad.core.graph import Graph, Literal
 from fastgrad.core.loops import Layout, Pointwise, View
+from fastgrad.nn import functional as F
 from fastgrad.trace import trace
 
 every = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -199,3 +200,52 @@ def test_kinks(fn, at, slope):
     x = np.array(at)
     joint = autodiff.vjp(trace(lambda x: [fn(x)], [aval_of(x)]), [0])
     assert evaluate(joint, [x, np.ones(())])[1] == slope
+
+
+INF, NAN = np.inf, np.nan
+
+
+def run(fn, *arrays) -> np.ndarray:
+    return evaluate(trace(lambda *xs: [fn(*xs)], [aval_of(a) for a in arrays]), arrays)[0]
+
+
+def test_logsumexp_of_infinite_rows_is_scipys():
+    x = np.array([[-INF, -INF], [INF, 1.0], [-INF, 3.0], [1e300, 1e300], [NAN, 0.0]])
+    np.testing.assert_array_equal(run(lambda x: F.logsumexp(x, 1), x), [-INF, INF, 3.0, 1e300, NAN])
+
+
+def test_logsumexp_pulls_back_without_a_second_exponential():
+    graph = trace(lambda x: [F.logsumexp(x, -1)], [aval_of(np.zeros((4, 3)))])
+    joint = passes.run(autodiff.vjp(graph, [0]))
+    names = [eqn.prim.name for eqn in joint.eqns]
+    forward = len(passes.run(graph).eqns)
+    assert names.count("exp") == 1
+    assert sorted(names[forward:]) == ["div", "mul", "reshape"]
+
+
+def test_cross_entropies_of_equal_classes_share_their_captured_numbers():
+    def fn(x, y):
+        return [F.cross_entropy(x, y), F.cross_entropy(x * 2, y)]
+
+    assert len(trace(fn, [aval_of(np.zeros((4, 3))), aval_of(np.zeros(4, int))]).captured) == 1
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        np.exp, np.log, np.sqrt, np.tanh, np.sin, np.floor, np.ceil, np.sign, np.absolute, np.isnan, np.isinf,
+        np.isfinite, lambda x: np.clip(x, -1, 1), lambda x: np.clip(x, x, 0.5), lambda x: np.maximum(x, 0),
+        lambda x: np.minimum(0, x), lambda x: np.max(x), lambda x: np.argmax(x), lambda x: np.argmin(x),
+        lambda x: x**2, lambda x: x**-1, lambda x: x**0, lambda x: x // 0.0, lambda x: x % 2.0, lambda x: 1 / x,
+        lambda x: x > 0, lambda x: x != x, lambda x: x.astype(bool),
+    ],
+)  # fmt: skip
+def test_special_values_are_numpys(fn):
+    for x in (np.array([INF, -INF, 0.0, -0.0, 1.0, 1e308]), np.array([1.0, NAN, 3.0])):
+        with np.errstate(all="ignore"):
+            expected = fn(x)
+        np.testing.assert_array_equal(run(fn, x), expected)
+
+
+def test_relu_lets_nan_through():
+    np.testing.assert_array_equal(run(F.relu, np.array([NAN, -1.0, INF])), [NAN, 0.0, INF])

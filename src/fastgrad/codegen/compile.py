@@ -44,7 +44,9 @@ def compile(text: str) -> Kernel:
             start = time.perf_counter()
             function = define(text, jit=True)
             native = cfunc(SIGNATURE, error_model="numpy")(function)
-            _kernels[text] = Kernel(function.__name__, text, native.address, time.perf_counter() - start, native)
+            _kernels[text] = Kernel(
+                function.__name__, text, native.address, time.perf_counter() - start, native
+            )
         return _kernels[text]
 
 

@@ -38,12 +38,22 @@ import numpy as np
 from ..core.expr import Map
 from ..core.loops import Axis
 from ..machine import cpu_features
-from ..schedule import Fold, Gemm, Loop, Nest, Ref, Routine, Step, nest
+from ..schedule import Fold, Gemm, Loop, Nest, Routine, Step, nest
 from .routines import ROUTINES
 from .simd.gemm import Tile, gemm_source, host_tile
 from .writer import Word, Writer
 
-LINE_COST = {"exp": 1.0, "log": 1.2, "tanh": 1.2, "sigmoid": 1.2, "pow": 10.0, "sin": 8.0, "cos": 8.0, "div": 0.4, "sqrt": 0.4}
+LINE_COST = {
+    "exp": 1.0,
+    "log": 1.2,
+    "tanh": 1.2,
+    "sigmoid": 1.2,
+    "pow": 10.0,
+    "sin": 8.0,
+    "cos": 8.0,
+    "div": 0.4,
+    "sqrt": 0.4,
+}
 """Rough nanoseconds an element in float32; every other line takes 0.06."""
 
 
@@ -78,7 +88,11 @@ class _Nested:
         self.loop, self.nest, self.w = loop, nest, Writer()
         self.refs = [*loop.loads, *loop.stores, *(f.ref for f in loop.folds)]
         n, m = len(loop.loads), len(loop.stores)
-        self.names = [f"x{i}" for i in range(n)] + [f"y{i}" for i in range(m)] + [f"z{i}" for i in range(len(loop.folds))]
+        self.names = (
+            [f"x{i}" for i in range(n)]
+            + [f"y{i}" for i in range(m)]
+            + [f"z{i}" for i in range(len(loop.folds))]
+        )
         self.inner_folded = nest.kinds[-1] == "R"
         self.inner = len(nest.sizes) - 1
 
@@ -138,7 +152,9 @@ class _Nested:
         else:
             self.inner_loop("k", "first", "last")
 
-    def address(self, name: str, axes: Sequence[Axis], over: Sequence[int], index: str, base: str = "") -> str:
+    def address(
+        self, name: str, axes: Sequence[Axis], over: Sequence[int], index: str, base: str = ""
+    ) -> str:
         terms = [f"{index}{a} * {name}_{a}" for a in over if axes[a].kind != "zero"]
         return " + ".join([base or name, *terms])
 
@@ -251,7 +267,9 @@ def _gemm(step: Gemm) -> Source:
     words += [Word(bits=x) for x in (*numbers, rows)] + [Word.scalar(s) for s in step.scalars]
     tiles = batch * -(-m // rows) * -(-n // tile.width)
     flops = 2.0 * batch * m * n * max(k, 1)
-    return Source(step, text, tuple(words), tiles, 20.0 * tiles + flops / (90.0 if dtype.itemsize == 4 else 45.0))
+    return Source(
+        step, text, tuple(words), tiles, 20.0 * tiles + flops / (90.0 if dtype.itemsize == 4 else 45.0)
+    )
 
 
 def _row_block(batch: int, m: int, n: int, k: int, tile: Tile) -> int:

@@ -105,7 +105,9 @@ ROUTINES = {
     "scatter_add": LibraryRoutine(
         _scatter_add,
         tiles=lambda outer, length, count, inner: outer * -(-inner // BLOCK),
-        cost=lambda outer, length, count, inner: outer * inner * (0.1 * length + 0.2 * count) + 4.0 * outer * count,
+        cost=lambda outer, length, count, inner: (
+            outer * inner * (0.1 * length + 0.2 * count) + 4.0 * outer * count
+        ),
     ),
     "check_index": LibraryRoutine(
         _check_index, tiles=lambda count, length: 1, cost=lambda count, length: 0.5 * count

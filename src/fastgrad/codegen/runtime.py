@@ -252,7 +252,11 @@ def _entry(self, args, count):  # type: ignore[no-untyped-def]
                 break
             ndim = peek(want + 16)
             flags = peek32(array + _A_FLAGS) & _CONTIGUOUS_ALIGNED
-            if peek(array + _A_DESCR) != peek(want + 8) or peek32(array + _A_NDIM) != ndim or flags != _CONTIGUOUS_ALIGNED:
+            if (
+                peek(array + _A_DESCR) != peek(want + 8)
+                or peek32(array + _A_NDIM) != ndim
+                or flags != _CONTIGUOUS_ALIGNED
+            ):
                 good = False
                 break
             dims = peek(array + _A_DIMS)
@@ -315,7 +319,9 @@ def runtime() -> Runtime:
     if hasattr(os, "register_at_fork"):
         # A child has none of its parent's threads: it holds the lock for good and so runs its rows serially.
         os.register_at_fork(after_in_child=lambda: lock.__setitem__(0, 1))
-    return Runtime(run.address, worker.address, entry.address, _parallel_for(), _clock(), lock, (worker, run, entry))
+    return Runtime(
+        run.address, worker.address, entry.address, _parallel_for(), _clock(), lock, (worker, run, entry)
+    )
 
 
 def _parallel_for() -> int:

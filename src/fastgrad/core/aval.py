@@ -54,10 +54,18 @@ def check_dtype(dtype: Any) -> np.dtype:
     """The native-order `numpy.dtype` of ``dtype``; `DTypeError` when fastgrad does not compute in it."""
     native = np.dtype(dtype)
     if native.name in _SHORT:
-        return np.dtype(native.name)  # the one object that NumPy's own arrays carry: compared by identity at each call
+        return np.dtype(
+            native.name
+        )  # the one object that NumPy's own arrays carry: compared by identity at each call
     hints = {"c": "split it into its real and imaginary parts", "e": "x.astype(np.float32)"}
-    hint = "x.astype(np.float32)" if native.char == "e" else hints.get(native.kind, "convert it to a numeric array first")
-    raise DTypeError(f"dtype {native.name} is not supported (bool, integers, float32, float64 are)", hint=hint)
+    hint = (
+        "x.astype(np.float32)"
+        if native.char == "e"
+        else hints.get(native.kind, "convert it to a numeric array first")
+    )
+    raise DTypeError(
+        f"dtype {native.name} is not supported (bool, integers, float32, float64 are)", hint=hint
+    )
 
 
 def aval_of(value: Any) -> Aval:
@@ -71,8 +79,12 @@ def aval_of(value: Any) -> Aval:
     if isinstance(value, float):
         return Aval((), np.dtype(np.float64), weak=True)
     if isinstance(value, complex):
-        raise DTypeError("complex numbers are not supported", hint="split it into its real and imaginary parts")
-    raise DTypeError(f"expected an array or a number, got {type(value).__name__}", hint="convert it with np.asarray")
+        raise DTypeError(
+            "complex numbers are not supported", hint="split it into its real and imaginary parts"
+        )
+    raise DTypeError(
+        f"expected an array or a number, got {type(value).__name__}", hint="convert it with np.asarray"
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -101,7 +113,9 @@ def broadcast_shapes(op: str, *avals: Aval) -> tuple[int, ...]:
                 shape = np.broadcast_shapes(shape, aval.shape)
             except ValueError:
                 got = ", ".join(map(str, avals))
-                raise ShapeError(f"{op}: shapes do not broadcast, got {got}", hint=_reshape_hint(avals)) from None
+                raise ShapeError(
+                    f"{op}: shapes do not broadcast, got {got}", hint=_reshape_hint(avals)
+                ) from None
     return shape
 
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from .aval import Aval
 
-
 SCALAR_ONLY = frozenset({"pow", "sin", "cos", "floor_divide", "remainder"})
 """Lines that have no vector form yet: they stay out of the epilogue of a matrix product."""
 
@@ -68,7 +67,9 @@ class MapBuilder:
         self._inputs: list[np.dtype] = []
         self._lines: list[Line] = []
         self._line_values: dict[Line, int] = {}
-        self._names: list[tuple[str, int]] = []  # value -> ("in", i) or ("line", i); numbers are fixed in build()
+        self._names: list[
+            tuple[str, int]
+        ] = []  # value -> ("in", i) or ("line", i); numbers are fixed in build()
 
     def input(self, dtype: np.dtype) -> int:
         """A new input; returns its provisional value number."""

@@ -91,7 +91,10 @@ class Graph:
             params = ", ".join(f"{k}={_show_param(v)}" for k, v in eqn.params.items())
             args = " ".join(show(a) for a in eqn.inputs)
             outs = ", ".join(show(v, True) for v in eqn.outputs)
-            lines.append(f"  {outs} = {eqn.prim.name}{f'[{params}]' if params else ''} {args}".ljust(68) + f"  # {eqn.source}")
+            lines.append(
+                f"  {outs} = {eqn.prim.name}{f'[{params}]' if params else ''} {args}".ljust(68)
+                + f"  # {eqn.source}"
+            )
         lines.append(f"  return {', '.join(show(a) for a in self.outputs)}")
         return "\n".join(lines)
 

@@ -55,7 +55,10 @@ class Layout:
     def transpose(self, perm: Sequence[int]) -> Layout:
         """Axes in the order of ``perm``."""
         follows = [i + 1 < len(perm) and perm[i + 1] == perm[i] + 1 for i in range(len(perm))]
-        axes = tuple(self.axes[p]._replace(joined=self.axes[p].joined and f) for p, f in zip(perm, follows, strict=True))
+        axes = tuple(
+            self.axes[p]._replace(joined=self.axes[p].joined and f)
+            for p, f in zip(perm, follows, strict=True)
+        )
         return Layout(tuple(self.shape[p] for p in perm), axes, self.offset)
 
     def broadcast(self, shape: Sequence[int]) -> Layout:
@@ -128,7 +131,9 @@ def _split(inner: Axis, sizes: Sequence[int]) -> list[Axis]:
     return axes[::-1]
 
 
-def merge(shape: Sequence[int], layouts: Sequence[Layout], cuts: Sequence[int] = ()) -> tuple[tuple[int, ...], list[tuple[Axis, ...]]]:
+def merge(
+    shape: Sequence[int], layouts: Sequence[Layout], cuts: Sequence[int] = ()
+) -> tuple[tuple[int, ...], list[tuple[Axis, ...]]]:
     """Merge the axes that are joined in every layout, but never across a position in ``cuts``.
 
     Returns the merged sizes and, a layout each, its merged axes:

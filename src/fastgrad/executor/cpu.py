@@ -33,7 +33,12 @@ def _function(name: str) -> int:
 
 
 class _MethodDef(ctypes.Structure):
-    _fields_ = (("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p))
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
 
 
 _FASTCALL = 0x0080
@@ -84,7 +89,9 @@ class Workspace:
         descs[:] = plan[start : start + n_words]
         bases = {rt.ARENA: self.arena.ctypes.data, rt.STATE: state}
         start = int(plan[rt.RELOCS_AT])
-        for word, space, _, offset, _ in plan[start : start + rt.RELOC * int(plan[rt.N_RELOCS])].reshape(-1, rt.RELOC):
+        for word, space, _, offset, _ in plan[start : start + rt.RELOC * int(plan[rt.N_RELOCS])].reshape(
+            -1, rt.RELOC
+        ):
             if space in bases:
                 descs[word] = bases[int(space)] + offset
         n_outputs = len(native.arrays) - native.n_inputs
@@ -92,7 +99,13 @@ class Workspace:
         self.inputs[native.n_inputs : native.n_inputs + len(native.fixed)] = native.fixed
         self.outputs = np.zeros(n_outputs + 1, np.int64)
         self.pc = np.zeros(1, np.int64)
-        self.arguments = (plan.ctypes.data, base, self.inputs.ctypes.data, self.outputs.ctypes.data, self.pc.ctypes.data)
+        self.arguments = (
+            plan.ctypes.data,
+            base,
+            self.inputs.ctypes.data,
+            self.outputs.ctypes.data,
+            self.pc.ctypes.data,
+        )
         self.spec = self._spec()
         # The entry finds its spec through the bytes object that stands as its ``self``.
         self._self = int(self.spec.ctypes.data).to_bytes(8, "little")
@@ -104,7 +117,10 @@ class Workspace:
         head[rt.S_COUNT] = len(native.arrays)
         head[rt.S_PLAN], head[rt.S_WS], head[rt.S_IN], head[rt.S_OUT], head[rt.S_PC] = self.arguments
         head[rt.S_ALLOWANCE], head[rt.S_RELEASE] = ALLOWANCE_NS, int(native.tape.cost_ns > RELEASE_GIL_NS)
-        head[rt.S_SAVE], head[rt.S_RESTORE] = _function("PyEval_SaveThread"), _function("PyEval_RestoreThread")
+        head[rt.S_SAVE], head[rt.S_RESTORE] = (
+            _function("PyEval_SaveThread"),
+            _function("PyEval_RestoreThread"),
+        )
         head[rt.S_INCREF], head[rt.S_NDARRAY] = _function("Py_IncRef"), id(np.ndarray)
         head[rt.S_NONE], head[rt.S_FALSE], head[rt.S_TRUE] = id(None), id(False), id(True)
         head[rt.S_RUN] = native.runtime.run
@@ -130,8 +146,12 @@ class Workspace:
         """The error for the row at which the run stopped."""
         step = self.native.tape.sources[int(self.pc[0]) - 1].step
         eqn = step.eqns[0]
-        size = eqn.params.get("size", eqn.inputs[0].aval.shape[eqn.params["axis"]] if "axis" in eqn.params else None)
-        return OutOfBoundsError(f"{eqn.prim.name}: an index is outside its axis of length {size}", at=eqn.source)
+        size = eqn.params.get(
+            "size", eqn.inputs[0].aval.shape[eqn.params["axis"]] if "axis" in eqn.params else None
+        )
+        return OutOfBoundsError(
+            f"{eqn.prim.name}: an index is outside its axis of length {size}", at=eqn.source
+        )
 
 
 class Pool:
@@ -157,7 +177,9 @@ def conform(array: Any, aval: Aval, what: str) -> np.ndarray:
     """``array`` as the entry takes it (contiguous, aligned, native); an error where shape or dtype differ."""
     array = np.asarray(array)
     if array.dtype.newbyteorder("=") != aval.dtype:
-        raise DTypeError(f"{what}: expected {aval}, got dtype {array.dtype}", hint=f".astype(np.{aval.dtype.name})")
+        raise DTypeError(
+            f"{what}: expected {aval}, got dtype {array.dtype}", hint=f".astype(np.{aval.dtype.name})"
+        )
     if array.shape != aval.shape:
         raise ShapeError(f"{what}: expected {aval}, got shape {list(array.shape)}")
     if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):

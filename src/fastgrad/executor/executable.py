@@ -60,7 +60,9 @@ class Program:
             for k in self.native.kernels
         ]
         total = sum(k.seconds for k in fresh)
-        return "\n".join([f"{len(fresh)} kernels compiled in {total:.3f} s; all stages {self.seconds:.3f} s", *rows])
+        return "\n".join(
+            [f"{len(fresh)} kernels compiled in {total:.3f} s; all stages {self.seconds:.3f} s", *rows]
+        )
 
     @property
     def address(self) -> int:
@@ -88,7 +90,9 @@ class Executable:
         self.call: Callable[..., list[np.ndarray]]
         if self.backend == "numpy":
             run = interpret(self.graph)
-            self.call = lambda *arrays: [np.asarray(a, v.dtype) for a, v in zip(run(*arrays), self.outputs, strict=True)]
+            self.call = lambda *arrays: [
+                np.asarray(a, v.dtype) for a, v in zip(run(*arrays), self.outputs, strict=True)
+            ]
         else:
             self._link()
             self.call = self._native_call
@@ -104,9 +108,13 @@ class Executable:
         self._held = captured
         n = len(self.inputs)
         pointers = [Location("input", i) for i in range(n + len(captured))]
-        plan = memory.plan(schedule(self.graph), pointers, [Location("output", i) for i in range(len(self.outputs))])
+        plan = memory.plan(
+            schedule(self.graph), pointers, [Location("output", i) for i in range(len(self.outputs))]
+        )
         built = tape.build([tape.Segment(plan)], self.threads)
-        native = Native(built, [*self.inputs, *self.outputs], n, [a.ctypes.data for a in captured], self.threads)
+        native = Native(
+            built, [*self.inputs, *self.outputs], n, [a.ctypes.data for a in captured], self.threads
+        )
         self._pool = Pool(native)
         self._program = Program([plan], native, time.perf_counter() - start)
 
@@ -146,10 +154,15 @@ class Executable:
         pool.give(workspace)
         return outputs
 
-    def _settle(self, workspace: Workspace, answer: bool, arrays: Sequence[Any], outputs: Sequence[np.ndarray]) -> None:
+    def _settle(
+        self, workspace: Workspace, answer: bool, arrays: Sequence[Any], outputs: Sequence[np.ndarray]
+    ) -> None:
         """What the entry left to Python: arrays to convert, or a run that paused or failed."""
         if answer is False:
-            held = [conform(a, v, f"{self.graph.name}: argument {i}") for i, (a, v) in enumerate(zip(arrays, self.inputs, strict=True))]
+            held = [
+                conform(a, v, f"{self.graph.name}: argument {i}")
+                for i, (a, v) in enumerate(zip(arrays, self.inputs, strict=True))
+            ]
             answer = workspace.entry(*held, *outputs)
             if answer is False:
                 raise TraceError(f"{self.graph.name}: the native entry refused conforming arrays")
@@ -160,11 +173,18 @@ class Executable:
         if len(out) != len(self.outputs):
             raise ArgumentError(f"{self.graph.name}: out takes {len(self.outputs)} arrays, got {len(out)}")
         for i, (target, aval) in enumerate(zip(out, self.outputs, strict=True)):
-            if not isinstance(target, np.ndarray) or conform(target, aval, f"out[{i}]") is not target or not target.flags.writeable:
+            if (
+                not isinstance(target, np.ndarray)
+                or conform(target, aval, f"out[{i}]") is not target
+                or not target.flags.writeable
+            ):
                 raise ArgumentError(f"out[{i}]: takes a writable C-contiguous array {aval}")
             if any(np.may_share_memory(target, other) for other in out[:i]):
                 raise ArgumentError(f"out[{i}]: shares memory with another output")
-        held = [conform(a, v, f"{self.graph.name}: argument {i}") for i, (a, v) in enumerate(zip(arrays, self.inputs, strict=True))]
+        held = [
+            conform(a, v, f"{self.graph.name}: argument {i}")
+            for i, (a, v) in enumerate(zip(arrays, self.inputs, strict=True))
+        ]
         held = [a.copy() if any(np.may_share_memory(a, o) for o in out) else a for a in held]
         if self.backend == "numpy":
             for target, value in zip(out, self.call(*held), strict=True):
@@ -185,7 +205,9 @@ class Executable:
     def program(self) -> Program:
         """What was compiled; an interpreted executable has none."""
         if self.backend == "numpy":
-            raise ArgumentError("an interpreted executable has no plan and no kernels", hint="backend='numba'")
+            raise ArgumentError(
+                "an interpreted executable has no plan and no kernels", hint="backend='numba'"
+            )
         return self._program
 
     def memory_plan(self) -> MemoryPlan:

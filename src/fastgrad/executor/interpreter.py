@@ -30,7 +30,9 @@ def interpret(graph: Graph) -> Callable[..., list[Any]]:
         scope[name] = atom.value
         return name
 
-    last: dict[Var, int] = {a: i for i, eqn in enumerate(graph.eqns) for a in eqn.inputs if isinstance(a, Var)}
+    last: dict[Var, int] = {
+        a: i for i, eqn in enumerate(graph.eqns) for a in eqn.inputs if isinstance(a, Var)
+    }
     kept = set(graph.outputs) | set(graph.inputs) | {v for v, _ in graph.captured}
     body = []
     for i, eqn in enumerate(graph.eqns):
@@ -38,7 +40,11 @@ def interpret(graph: Graph) -> Callable[..., list[Any]]:
         for var in eqn.outputs:
             names[var] = f"v{len(names)}"
         scope[f"op{i}"] = _bound(eqn)
-        dying = [names[v] for v in dict.fromkeys(eqn.inputs) if isinstance(v, Var) and last[v] == i and v not in kept]
+        dying = [
+            names[v]
+            for v in dict.fromkeys(eqn.inputs)
+            if isinstance(v, Var) and last[v] == i and v not in kept
+        ]
         body.append(f"    {', '.join(names[v] for v in eqn.outputs)} = op{i}({args})")
         if dying:
             body.append(f"    del {', '.join(dying)}")

@@ -47,8 +47,22 @@ def build(segments: Sequence[Segment], threads: int, repeat: Mapping[Location, i
     for source, segment in sources:
         kernel = texts.setdefault(source.text, len(texts))
         kind = rt.PARALLEL if share and _worth_sharing(source) else rt.SERIAL
-        grain = max(1, -(-source.tiles // (4 * threads)), -(-source.tiles // rt.MAX_CHUNKS)) if kind else source.tiles
-        rows.append([kind, kernel, len(template), source.tiles, max(grain, 1), int(segment.may_pause), int(source.cost_ns)])
+        grain = (
+            max(1, -(-source.tiles // (4 * threads)), -(-source.tiles // rt.MAX_CHUNKS))
+            if kind
+            else source.tiles
+        )
+        rows.append(
+            [
+                kind,
+                kernel,
+                len(template),
+                source.tiles,
+                max(grain, 1),
+                int(segment.may_pause),
+                int(source.cost_ns),
+            ]
+        )
         for word in source.words:
             if word.ref is not None:
                 where = segment.plan.locations[word.ref.buffer]

@@ -28,6 +28,7 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
 
     Raises: `ShapeError` where the inner dimensions differ, with the transpose that would fit.
 
+    >>> import numpy as np
     >>> linear(np.ones((2, 3)), np.ones((3, 4)), np.zeros(4)).shape
     (2, 4)
     """
@@ -38,6 +39,7 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
 def mse_loss(x: Any, target: Any, *, reduction: Literal["mean", "sum", "none"] = "mean") -> Any:
     """Mean of ``(x - target)**2``; ``reduction`` is "mean", "sum" or "none". Shapes broadcast.
 
+    >>> import numpy as np
     >>> float(mse_loss(np.array([1.0, 3.0]), np.array([1.0, 1.0])))
     2.0
     """

@@ -49,7 +49,7 @@ def pointwise(
 
     def vjp(ct: Any, out: Any, *inputs: Any, **params: Any) -> list:
         values = [_value(x) for x in inputs]
-        cts = []
+        cts: list[Any] = []
         for x, partial in zip_longest(inputs, partials):
             if partial is None or isinstance(x, Literal) or dtype_of(x).kind != "f":
                 cts.append(None)

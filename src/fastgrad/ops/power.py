@@ -19,7 +19,7 @@ from .shaping import filled
 
 def _pow_dx(t: Any, out: Any, x: Any, y: Any) -> Any:
     # x**0 is constant, also at x = 0 where y * x**(y-1) would be 0 * inf.
-    if not shape_of(y) and isinstance(y, np.generic):
+    if not shape_of(y) and isinstance(y, np.floating):
         return t * y * pow_p(x, y - 1) if y != 0 else t * 0
     return t * y * pow_p(x, where(equal(y, 0), 1, y - 1))
 

@@ -20,19 +20,33 @@ class Adam(Optimizer):
     """
 
     slots = ("exp_avg", "exp_avg_sq")
+    advances = ("step",)
 
     def __init__(
-        self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
+        self,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ):
         self.lr, self.eps = check("Adam: lr", lr), check("Adam: eps", eps)
-        self.betas = (check("Adam: betas[0]", betas[0], 0.0, 1.0), check("Adam: betas[1]", betas[1], 0.0, 1.0))
+        self.betas = (
+            check("Adam: betas[0]", betas[0], 0.0, 1.0),
+            check("Adam: betas[1]", betas[1], 0.0, 1.0),
+        )
         self.weight_decay = check("Adam: weight_decay", weight_decay)
 
     @property
     def scalars(self) -> dict[str, float]:
         """Hyper-parameters and the step count."""
         decay = {"weight_decay": self.weight_decay} if self.weight_decay else {}
-        return {"lr": self.lr, "beta1": self.betas[0], "beta2": self.betas[1], "eps": self.eps, "step": 0.0} | decay
+        return {
+            "lr": self.lr,
+            "beta1": self.betas[0],
+            "beta2": self.betas[1],
+            "eps": self.eps,
+            "step": 0.0,
+        } | decay
 
     def advance(self, scalars: State) -> State:
         """The step count grows by one."""

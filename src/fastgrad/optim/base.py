@@ -18,6 +18,8 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+    advances: tuple[str, ...] = ()
+    """Scalars that `advance` changes; the others are written by the user alone."""
 
     @property
     def scalars(self) -> dict[str, float]:
@@ -25,7 +27,7 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} defines no scalars")
 
     def advance(self, scalars: State) -> State:
-        """Once a step, before ``update``: the scalars of this step (a step count grows here)."""
+        """Once a step, before ``update``: the scalars of this step (a step count grows here); names in ``advances``."""
         return scalars
 
     def update(self, p: Any, g: Any, slots: State, scalars: State) -> tuple[Any, State]:

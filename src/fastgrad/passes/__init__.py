@@ -1,9 +1,9 @@
 """Graph -> graph rewrites that keep the numbers: `run` applies them in order and verifies after each.
 
-    fold      equations over literals alone become literals
-    simplify  local identities, exact in floating point:  x*1 -> x,  reshape(reshape(x)) -> reshape(x)
-    cse       equal equations are computed once
-    dce       what no output needs goes
+fold      equations over literals alone become literals
+simplify  local identities, exact in floating point:  x*1 -> x,  reshape(reshape(x)) -> reshape(x)
+cse       equal equations are computed once
+dce       what no output needs goes
 """
 
 from __future__ import annotations

@@ -14,7 +14,11 @@ def fold(graph: Graph) -> Graph:
 
 
 def _fold(eqn: Eqn) -> Eqn | Atom:
-    if len(eqn.outputs) != 1 or eqn.outputs[0].aval.shape or not all(isinstance(a, Literal) for a in eqn.inputs):
+    if (
+        len(eqn.outputs) != 1
+        or eqn.outputs[0].aval.shape
+        or not all(isinstance(a, Literal) for a in eqn.inputs)
+    ):
         return eqn
     aval = eqn.outputs[0].aval
     with np.errstate(all="ignore"):

@@ -1,8 +1,8 @@
 """Local identities that hold bit for bit (``x + 0`` does not: it turns -0.0 into 0.0).
 
-    x*1, x/1, x-0, pow(x,1), cast to its own dtype, stop_gradient -> x
-    reshape, transpose, broadcast_to, sum over no axes: without effect -> x;   two reshapes or transposes in a row -> one
-    add(x, broadcast_to(y)) with x of the full shape -> add(x, y)      elementwise ops broadcast by themselves
+x*1, x/1, x-0, pow(x,1), cast to its own dtype, stop_gradient -> x
+reshape, transpose, broadcast_to, sum over no axes: without effect -> x;   two reshapes or transposes in a row -> one
+add(x, broadcast_to(y)) with x of the full shape -> add(x, y)      elementwise ops broadcast by themselves
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ def _identity(eqn: Eqn, made: dict[Var, Eqn]) -> Eqn | Atom:
         return source if source.aval.shape == out.shape else replace(eqn, inputs=(source,))
     if name == "transpose":
         perm = tuple(inner.params["perm"][p] for p in eqn.params["perm"])
-        return inner.inputs[0] if perm == tuple(range(out.ndim)) else replace(eqn, inputs=inner.inputs, params={"perm": perm})
+        return (
+            inner.inputs[0]
+            if perm == tuple(range(out.ndim))
+            else replace(eqn, inputs=inner.inputs, params={"perm": perm})
+        )
     if name == "neg":
         return inner.inputs[0]
     return eqn

@@ -120,7 +120,10 @@ def _caller(n: int) -> Any:
 
     # Numba wants an intrinsic's arguments by name.
     scope: dict[str, Any] = {"rule": rule}
-    exec(f"def call_{n}(typingctx, address{', ' if n else ''}{names}): return rule(typingctx, address{', ' if n else ''}{names})", scope)
+    exec(
+        f"def call_{n}(typingctx, address{', ' if n else ''}{names}): return rule(typingctx, address{', ' if n else ''}{names})",
+        scope,
+    )
     return intrinsic(scope[f"call_{n}"])
 
 

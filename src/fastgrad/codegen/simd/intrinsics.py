@@ -80,7 +80,9 @@ def _store(dtype: np.dtype, k: int) -> Callable:
     def store(typingctx, address, index, value):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             pointer = builder.gep(builder.inttoptr(args[0], memory.as_pointer()), [args[1]])
-            instruction = builder.store(lines.to_memory(builder, args[2], dtype), pointer, align=dtype.itemsize)
+            instruction = builder.store(
+                lines.to_memory(builder, args[2], dtype), pointer, align=dtype.itemsize
+            )
             _tag(builder, instruction, 1 + k)
             return context.get_dummy_value()
 

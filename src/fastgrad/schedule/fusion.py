@@ -1,0 +1,278 @@
+"""Which equations share a step: levels, joining, lines. See the package's docstring for the idea."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from itertools import count
+
+from ..core.expr import SCALAR_ONLY, MapBuilder
+from ..core.graph import Atom, Eqn, Graph, Literal, Var
+from ..core.loops import Layout, Pointwise, Reduce, View
+from ..errors import GraphError
+from .group import Group, as_matrices, finish
+from .library import LIBRARY
+from .steps import Buffer, Ref, Schedule
+
+_CHEAP = frozenset(
+    {"eq", "ne", "lt", "le", "gt", "ge", "not", "neg", "cast", "add", "sub", "mul", "max", "min", "select"}
+)
+
+
+class Scheduler:
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.order = count()
+        self.groups: list[Group] = []
+        self.home: dict[Var, Group] = {}  # which group computes a value
+        self.place: dict[Var, Ref] = {}  # where a stored value lies
+        self.lazy: dict[Var, Eqn] = {}
+        self.siblings: dict[tuple, Group] = {}
+        self.claimed: list[Buffer] = []
+        self.input_vars = [*graph.inputs, *(v for v, _ in graph.captured)]
+        for var in self.input_vars:
+            self.place[var] = Ref(Buffer(var.aval.size, var.aval.dtype), Layout.contiguous(var.aval.shape))
+
+    def run(self) -> Schedule:
+        for eqn in self.graph.eqns:
+            self.add(eqn)
+        outputs = [self.output(atom, i) for i, atom in enumerate(self.graph.outputs)]
+        steps = [step for group in self.sorted_groups() for step in finish(group, self.place)]
+        inputs = tuple(self.place[v].buffer for v in self.input_vars)
+        return Schedule(inputs, tuple(outputs), tuple(steps), self.graph.name)
+
+    # -- one equation ------------------------------------------------------------------------------------------------
+
+    def add(self, eqn: Eqn) -> None:
+        kernel = eqn.prim.kernel
+        if isinstance(kernel, View):
+            self.lazy_view(eqn, kernel)
+        elif isinstance(kernel, Pointwise):
+            if self.is_cheap(eqn):
+                self.lazy[eqn.outputs[0]] = eqn
+            else:
+                self.pointwise(eqn)
+        elif isinstance(kernel, Reduce):
+            self.reduce(eqn, kernel)
+        else:
+            LIBRARY[kernel.name](self, eqn)
+
+    def is_cheap(self, eqn: Eqn) -> bool:
+        """One line over one array of the output's own shape: computed again by each reader instead of stored."""
+        arrays = [a for a in eqn.inputs if isinstance(a, Var) and a.aval.shape]
+        if len({id(a) for a in arrays}) != 1 or arrays[0].aval.shape != eqn.outputs[0].aval.shape:
+            return False
+        scalars = [a for a in eqn.inputs if isinstance(a, Var) and not a.aval.shape]
+        ops = ops_of(eqn)
+        return not scalars and len(ops) <= 1 and all(op in _CHEAP for op in ops)
+
+    def lazy_view(self, eqn: Eqn, kernel: View) -> None:
+        source, out = eqn.inputs[0], eqn.outputs[0]
+        if isinstance(source, Literal):
+            self.fill(out, source, eqn)
+            return
+        ref = self.stored(source)
+        layout = kernel.layout(ref.layout, out.aval.shape, **eqn.params)
+        if layout is None:
+            copied = self.copy(source, eqn)
+            layout = kernel.layout(copied.layout, out.aval.shape, **eqn.params)
+            assert layout is not None, "a contiguous layout takes any view"
+            ref, self.home[out] = copied, self.groups[-1]
+        elif (home := self.home.get(source)) is not None:
+            self.home[out] = home
+        self.place[out] = Ref(ref.buffer, layout)
+
+    def pointwise(self, eqn: Eqn) -> None:
+        """Join the step of a producer, or a sibling's, or open a new one."""
+        shape = eqn.outputs[0].aval.shape
+        arrays = self.array_inputs(eqn)
+        group = self.joinable(shape, arrays)
+        if group is None or (group.kind == "gemm" and not SCALAR_ONLY.isdisjoint(ops_of(eqn))):
+            level = max((self.level(a) + 1 for a in arrays), default=0)
+            group = self.siblings.get((level, shape))
+            if group is None or not group.room():
+                group = self.open("loop", shape, level)
+                self.siblings[level, shape] = group
+        self.inline(group, eqn)
+
+    def joinable(self, shape: tuple[int, ...], arrays: Sequence[Var]) -> Group | None:
+        """The producer's step that a consumer of ``arrays`` over ``shape`` may join, if any."""
+        hosts = {
+            g for a in arrays if (g := self.home.get(a)) is not None and a in g.values and g.shape == shape
+        }
+        if not hosts:
+            return None
+        group = max(hosts, key=lambda g: g.level)
+        others = (a for a in arrays if a not in group.values)
+        fits = group.room() and all(self.level(a) < group.level for a in others)
+        return group if fits and (group.kind == "loop" or self.vectorises(arrays, group)) else None
+
+    def vectorises(self, arrays: Sequence[Var], group: Group) -> bool:
+        """Whether what is loaded beside a matrix product lies fit for vector lines: inner stride 1 or 0."""
+        for a in arrays:
+            if a not in group.values:
+                if a not in self.place and a not in self.home:
+                    return False
+                layout = as_matrices(self.stored(a).layout.broadcast(group.shape))
+                if layout is None or layout.axes[2].kind == "run":
+                    return False
+        return True
+
+    def array_inputs(self, eqn: Eqn) -> list[Var]:
+        """The values that the equation reads, seen through lazy ones."""
+        found: list[Var] = []
+        stack = [a for a in eqn.inputs if isinstance(a, Var)]
+        while stack:
+            var = stack.pop()
+            if var in self.lazy:
+                stack += [a for a in self.lazy[var].inputs if isinstance(a, Var)]
+            else:
+                found.append(var)
+        return found
+
+    def level(self, var: Var) -> int:
+        home = self.home.get(var)
+        return home.level if home is not None else -1
+
+    def open(self, kind: str, shape: tuple[int, ...], level: int) -> Group:
+        group = Group(kind, shape, level, next(self.order))
+        self.groups.append(group)
+        return group
+
+    # -- lines -------------------------------------------------------------------------------------------------------
+
+    def inline(self, group: Group, eqn: Eqn) -> int:
+        """Write the equation's lines into the group; the value number of its output."""
+        out = eqn.outputs[0]
+        values = [self.value(group, a) for a in eqn.inputs]
+        group.values[out] = eqn.prim.kernel.lines(group.lines, out.aval.dtype, *values, **eqn.params)  # type: ignore[union-attr]
+        group.eqns.append(eqn)
+        if out not in self.lazy:
+            self.home[out] = group
+        return group.values[out]
+
+    def value(self, group: Group, atom: Atom) -> int:
+        """The value number of ``atom`` inside the group: computed there, computed again, a scalar, or a load."""
+        if isinstance(atom, Literal):
+            key = atom.key()[:2]
+            if key not in group.scalars:
+                group.scalars[key] = (atom.value, group.lines.input(atom.aval.dtype))
+            return group.scalars[key][1]
+        if atom in group.values and not self.folded(group, atom):
+            return group.values[atom]
+        if atom in self.lazy:
+            return self.inline(group, self.lazy[atom])
+        return self.load(group, self.stored(atom), atom)
+
+    def folded(self, group: Group, var: Var) -> bool:
+        return any(var is v for v, _, _ in group.folds)
+
+    def load(self, group: Group, ref: Ref, var: Var) -> int:
+        if (home := self.home.get(var)) is not None:
+            group.producers.add(home)
+        layout = ref.layout.broadcast(group.shape)
+        key = (ref.buffer, layout)
+        if key not in group.loads:
+            group.loads[key] = (Ref(ref.buffer, layout), group.lines.input(ref.buffer.dtype))
+        return group.loads[key][1]
+
+    def stored(self, var: Var) -> Ref:
+        """Where ``var`` lies, made to be stored if it was not yet."""
+        if var in self.lazy:
+            self.pointwise(self.lazy.pop(var))
+        if var not in self.place:
+            ref = Ref(Buffer(var.aval.size, var.aval.dtype), Layout.contiguous(var.aval.shape))
+            self.place[var] = ref
+            self.home[var].stores[var] = ref
+        return self.place[var]
+
+    def copy(self, atom: Atom, eqn: Eqn | None = None) -> Ref:
+        """A step that copies ``atom`` into a contiguous buffer of its own."""
+        if isinstance(atom, Var):
+            self.stored(atom)
+        group = self.open("loop", atom.aval.shape, self.level(atom) + 1 if isinstance(atom, Var) else 0)
+        out = Var(atom.aval)
+        group.values[out] = self.value(group, atom)
+        self.home[out] = group
+        if eqn is not None:
+            group.eqns.append(eqn)
+        return self.stored(out)
+
+    def fill(self, out: Var, literal: Literal, eqn: Eqn) -> None:
+        key = (0, out.aval.shape)
+        group = self.siblings.get(key)
+        if group is None or not group.room():
+            group = self.siblings[key] = self.open("loop", out.aval.shape, 0)
+        group.values[out] = self.value(group, literal)
+        group.eqns.append(eqn)
+        self.home[out] = group
+
+    # -- reductions, products, routines ------------------------------------------------------------------------------
+
+    def reduce(self, eqn: Eqn, kernel: Reduce) -> None:
+        """Fold inside the producer's step when it has no other folds, else in a step that shares the loop and axes."""
+        source, out, axes = eqn.inputs[0], eqn.outputs[0], eqn.params["axes"]
+        shape = source.aval.shape
+        arrays = [source] if isinstance(source, Var) and source not in self.lazy else []
+        if isinstance(source, Var) and source in self.lazy:
+            arrays = self.array_inputs(self.lazy[source])
+        group = self.joinable(shape, arrays)
+        if group is not None and (group.kind != "loop" or (group.folds and group.reduced != axes)):
+            group = None
+        if group is None:
+            level = max((self.level(a) + 1 for a in arrays), default=0)
+            key = (level, shape, axes)
+            group = self.siblings.get(key)
+            if group is None or not group.room():
+                group = self.siblings[key] = self.open("loop", shape, level)
+        group.reduced = axes
+        value = self.value(group, source)
+        group.folds.append((out, kernel, value))
+        group.eqns.append(eqn)
+        self.home[out] = group
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def output(self, atom: Atom, i: int) -> Buffer:
+        """A buffer of its own for output ``i``: the value's if a step wrote it whole and no other output claims it."""
+        taken = [*(self.place[v].buffer for v in self.input_vars), *self.claimed]
+        if isinstance(atom, Var):
+            ref = self.stored(atom)
+            own = ref.layout.is_contiguous and ref.layout.offset == 0 and ref.buffer.size == atom.aval.size
+            if own and all(ref.buffer is not b for b in taken):
+                self.claimed.append(ref.buffer)
+                return ref.buffer
+        buffer = self.copy(atom).buffer
+        self.claimed.append(buffer)
+        return buffer
+
+    def sorted_groups(self) -> list[Group]:
+        """A topological order that stays close to the program's, so that values die soon (Kahn 1962)."""
+        waiting = {g: len(g.producers - {g}) for g in self.groups}
+        readers: dict[Group, list[Group]] = {g: [] for g in self.groups}
+        for g in self.groups:
+            for p in g.producers - {g}:
+                readers[p].append(g)
+        ready = [(g.order, g) for g in self.groups if not waiting[g]]
+        heap = [(order, i, g) for i, (order, g) in enumerate(ready)]
+        heapq.heapify(heap)
+        done: list[Group] = []
+        tick = count(len(heap))
+        while heap:
+            group = heapq.heappop(heap)[2]
+            done.append(group)
+            for reader in readers[group]:
+                waiting[reader] -= 1
+                if not waiting[reader]:
+                    heapq.heappush(heap, (reader.order, next(tick), reader))
+        if len(done) != len(self.groups):
+            raise GraphError(f"{self.graph.name}: the schedule has a cycle")
+        return done
+
+
+def ops_of(eqn: Eqn) -> list[str]:
+    """The scalar ops that a pointwise equation takes."""
+    k = MapBuilder()
+    values = [k.input(a.aval.dtype) for a in eqn.inputs]
+    eqn.prim.kernel.lines(k, eqn.outputs[0].aval.dtype, *values, **eqn.params)  # type: ignore[union-attr]
+    return k.ops()

@@ -1,0 +1,64 @@
+"""The loop nest of a step: which axes merge, which are folded, and how the kept ones are cut into tiles."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..core.loops import Axis, Layout, merge
+from .steps import Loop
+
+MAP_BLOCK = 4096
+"""Elements of the inner axis that one tile covers: small enough for L1, large enough to hide the tile's own cost."""
+COLUMN_BLOCK = 128
+"""The same where rows are folded into columns: the tile's results stay in L1 while all rows pass by."""
+
+
+@dataclass(frozen=True)
+class Nest:
+    """A loop's axes after merging, outermost first: sizes, ``K`` (kept) or ``R`` (folded), and an axis record an operand.
+
+    Operands are the loads, the stores, the folds' targets. Tiles count the kept axes, the inner one in blocks.
+    """
+
+    sizes: tuple[int, ...]
+    kinds: str
+    operands: tuple[tuple[Axis, ...], ...]
+    block: int
+    tiles: int
+
+
+def nest(loop: Loop) -> Nest:
+    """The loop nest of a step: which axes merge depends on construction alone, never on sizes."""
+    shape, layouts = loop.shape, [r.layout for r in loop.loads + loop.stores]
+    layouts += [_over(f.ref.layout, loop) for f in loop.folds]
+    if not shape:
+        shape, layouts = (1,), [Layout((1,), (Axis(1, "unit", False),), x.offset) for x in layouts]
+    folded = [i in loop.reduced and not loop.partial for i in range(len(shape))]
+    cuts = [i for i in range(1, len(shape)) if folded[i] != folded[i - 1]]
+    sizes, axes = merge(shape, layouts, cuts)
+    ends = [
+        i
+        for i in range(len(shape))
+        if i + 1 == len(shape) or i + 1 in cuts or not all(x.axes[i].joined for x in layouts)
+    ]
+    kinds = "".join("R" if folded[i] else "K" for i in ends)
+    block = (COLUMN_BLOCK if "R" in kinds else MAP_BLOCK) if kinds[-1] == "K" else 1
+    tiles = math.prod(n for n, k in zip(sizes, kinds, strict=True) if k == "K")
+    if kinds[-1] == "K":
+        tiles = math.prod(n for n, k in zip(sizes[:-1], kinds, strict=False) if k == "K") * -(
+            -sizes[-1] // block
+        )
+    return Nest(sizes, kinds, tuple(axes), block, tiles)
+
+
+def _over(kept: Layout, loop: Loop) -> Layout:
+    """The layout of a fold's target, seen from the whole iteration space: folded axes have stride 0."""
+    if loop.partial:
+        return Layout(loop.shape, tuple(Axis(0, "zero", True) for _ in loop.shape), kept.offset)
+    mine = iter(kept.axes)
+    axes = [Axis(0, "zero", True) if i in loop.reduced else next(mine) for i in range(len(loop.shape))]
+    kept_positions = [i for i in range(len(loop.shape)) if i not in loop.reduced]
+    for i in kept_positions:
+        axes[i] = axes[i]._replace(joined=axes[i].joined and i + 1 in kept_positions)
+    return Layout(loop.shape, tuple(axes), kept.offset)

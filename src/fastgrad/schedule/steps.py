@@ -1,0 +1,166 @@
+"""What a schedule is made of: buffers, windows on them, and the three kinds of step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.expr import Map
+from ..core.graph import Eqn
+from ..core.loops import Layout
+
+
+class Buffer:
+    """Storage of one value, not placed yet: elements and dtype."""
+
+    __slots__ = ("dtype", "size")
+
+    def __init__(self, size: int, dtype: np.dtype):
+        self.size, self.dtype = size, dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.size * self.dtype.itemsize
+
+
+class Ref(NamedTuple):
+    """A strided window of a buffer."""
+
+    buffer: Buffer
+    layout: Layout
+
+
+class Fold(NamedTuple):
+    """A reduction inside a loop step: how it combines, and where the result goes."""
+
+    combine: str
+    init: np.generic
+    ref: Ref
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """A loop nest over ``shape``. The Map's inputs are ``loads`` then ``scalars``; its outputs ``stores`` then ``folds``.
+
+    ``reduced`` axes are folded. With ``partial`` (all axes folded) every tile leaves a partial result of its own.
+    """
+
+    shape: tuple[int, ...]
+    map: Map
+    loads: tuple[Ref, ...]
+    scalars: tuple[np.generic, ...]
+    stores: tuple[Ref, ...]
+    reduced: tuple[int, ...] = ()
+    folds: tuple[Fold, ...] = ()
+    partial: bool = False
+    eqns: tuple[Eqn, ...] = ()
+
+    @property
+    def reads(self) -> tuple[Ref, ...]:
+        """What it reads."""
+        return self.loads
+
+    @property
+    def writes(self) -> tuple[Ref, ...]:
+        """What it writes."""
+        return self.stores + tuple(f.ref for f in self.folds)
+
+    def __str__(self) -> str:
+        fold = (
+            f" fold[{','.join(f.combine for f in self.folds)} over {list(self.reduced)}]"
+            if self.folds
+            else ""
+        )
+        return f"loop{list(self.shape)}{fold}{' partial' if self.partial else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class Gemm:
+    """``map(a @ b, loads..., scalars...)`` with a: [batch,m,k], b: [batch,k,n], everything else [batch,m,n]."""
+
+    a: Ref
+    b: Ref
+    map: Map
+    loads: tuple[Ref, ...]
+    scalars: tuple[np.generic, ...]
+    stores: tuple[Ref, ...]
+    eqns: tuple[Eqn, ...] = ()
+
+    @property
+    def reads(self) -> tuple[Ref, ...]:
+        """What it reads."""
+        return (self.a, self.b, *self.loads)
+
+    @property
+    def writes(self) -> tuple[Ref, ...]:
+        """What it writes."""
+        return self.stores
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """batch, m, n, k."""
+        batch, m, k = self.a.layout.shape
+        return batch, m, self.b.layout.shape[2], k
+
+    def __str__(self) -> str:
+        batch, m, n, k = self.sizes
+        return f"gemm[batch={batch} m={m} n={n} k={k}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Routine:
+    """A named library routine: ``sizes`` are its run-time integers."""
+
+    name: str
+    reads: tuple[Ref, ...]
+    writes: tuple[Ref, ...]
+    sizes: tuple[int, ...]
+    eqns: tuple[Eqn, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}{list(self.sizes)}"
+
+
+Step = Loop | Gemm | Routine
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Steps in a valid order. ``inputs`` (the graph's, then captured ones) and ``outputs`` are whole buffers."""
+
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+    name: str = "f"
+
+    def __str__(self) -> str:
+        names: dict[Buffer, str] = {}
+        for i, b in enumerate(self.inputs):
+            names.setdefault(b, f"in{i}")
+        for i, b in enumerate(self.outputs):
+            names.setdefault(b, f"out{i}")
+        number = count()
+
+        def show(ref: Ref) -> str:
+            name = names.setdefault(ref.buffer, "") or names.setdefault(ref.buffer, "")
+            if not name:
+                name = names[ref.buffer] = f"b{next(number)}"
+            kinds = "".join({"unit": "1", "zero": "0", "run": "s"}[a.kind] for a in ref.layout.axes)
+            return f"{name}<{kinds}>"
+
+        lines = [f"schedule {self.name}"]
+        for i, step in enumerate(self.steps):
+            writes, reads = " ".join(map(show, step.writes)), " ".join(map(show, step.reads))
+            lines.append(
+                f"  {i:3d} {writes} = {step} {reads}".ljust(76) + "  # " + " ".join(_names(step.eqns))
+            )
+        return "\n".join(lines)
+
+
+def _names(eqns: Sequence[Eqn]) -> list[str]:
+    return list(dict.fromkeys(e.prim.name for e in eqns)) or ["copy"]
