@@ -11,7 +11,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from .errors import ArgumentError, DTypeError, ShapeError, user_line
 from .executor.executable import Executable, check_backend
 from .trace import inline, trace
 
+T = TypeVar("T")
 _DYNAMIC = (np.ndarray, np.generic, bool, int, float, complex, Tracer)
 
 
@@ -372,7 +373,7 @@ def _freeze(value: Any) -> Any:
 _memo_lock = threading.Lock()
 
 
-def _memoised(f: Callable, how: str, options: dict[str, Any], make: Callable[[], Jitted]) -> Jitted:
+def _memoised(f: Callable, how: str, options: dict[str, Any], make: Callable[[], T]) -> T:
     """One transformed function per (f, options). It is kept on ``f`` itself, and so lives and dies with it."""
     if not inspect.isfunction(f):
         return make()

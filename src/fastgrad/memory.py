@@ -22,15 +22,17 @@ ALIGN = 64
 
 
 class Location(NamedTuple):
-    """Where a buffer lies: ``arena`` or ``state`` plus bytes, or the pointer of ``input``/``output`` number ``index``."""
+    """Where a buffer lies: ``arena`` or ``state`` plus bytes, or the pointer of ``input``/``output`` ``number``."""
 
     space: str
-    index: int = 0
+    number: int = 0
     offset: int = 0
 
     def __str__(self) -> str:
         return (
-            f"{self.space}+{self.offset}" if self.space in ("arena", "state") else f"{self.space}{self.index}"
+            f"{self.space}+{self.offset}"
+            if self.space in ("arena", "state")
+            else f"{self.space}{self.number}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import optree
 
@@ -31,7 +31,7 @@ def paths(tree: Any) -> list[str]:
     return ["".join(f"[{part!r}]" for part in path) for path in optree.tree_paths(tree, namespace=NAMESPACE)]
 
 
-LEAF = optree.tree_structure(0, namespace=NAMESPACE)
+LEAF = optree.tree_structure(cast(Any, 0), namespace=NAMESPACE)
 """The structure of a single leaf."""
 
 _known: set[type] = set()
@@ -49,7 +49,7 @@ def _register(kind: type) -> None:
     def from_children(_: Any, children: Any) -> Any:
         return kind(**dict(zip(names, children, strict=True)))
 
-    optree.register_pytree_node(kind, to_children, from_children, namespace=NAMESPACE)
+    optree.register_pytree_node(cast(Any, kind), to_children, from_children, namespace=NAMESPACE)
     _known.add(kind)
 
 

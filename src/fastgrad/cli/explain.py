@@ -19,9 +19,9 @@ import numpy as np
 import fastgrad as fg
 
 from ..errors import FastgradError
+from ..inspection import STAGES
 from .bad_input import BadInput
 
-STAGES = ("trace", "autodiff", "passes", "schedule", "memory", "codegen", "source")
 _DTYPES = {"bool": "bool", "f32": "float32", "f64": "float64"} | {
     f"{kind}{bits}": f"{'u' * (kind == 'u')}int{bits}" for kind in "iu" for bits in (8, 16, 32, 64)
 }
@@ -129,5 +129,5 @@ def _check_arguments(target: str, function: Callable[..., Any], arrays: Sequence
         ) from error
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -45,7 +45,7 @@ def compile(text: str) -> Kernel:
             function = define(text, jit=True)
             native = cfunc(SIGNATURE, error_model="numpy")(function)
             _kernels[text] = Kernel(
-                function.__name__, text, native.address, time.perf_counter() - start, native
+                function.__name__, text, native.address or 0, time.perf_counter() - start, native
             )
         return _kernels[text]
 

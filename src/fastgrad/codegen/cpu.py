@@ -30,6 +30,7 @@ and returns 0, or a status that the run reports. For ``tanh(x + b)`` on a matrix
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -275,8 +276,8 @@ def _gemm(step: Gemm) -> Source:
 def _row_block(batch: int, m: int, n: int, k: int, tile: Tile) -> int:
     """Rows of C per tile: all of them, unless that leaves too few tiles to share between threads."""
     panels = batch * -(-n // tile.width)
-    pieces = max(1, -(-8 // max(panels, 1))) if 2 * m * n * k > 200_000 else 1
-    return max(tile.rows, -(-(-(-m // pieces)) // tile.rows) * tile.rows)
+    pieces = max(1, math.ceil(8 / max(panels, 1))) if 2 * m * n * k > 200_000 else 1
+    return max(1, math.ceil(math.ceil(m / pieces) / tile.rows)) * tile.rows
 
 
 def _routine(step: Routine) -> Source:

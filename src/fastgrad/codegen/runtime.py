@@ -9,11 +9,12 @@ flight needs: control words, kernel addresses, descriptor copies, and the arena'
     Workspace   control words (CONTROL names; those that threads fight over on cache lines of their own),
                 kernel addresses, descriptors
 
-``*pc`` is 0 for a new run, else 1 + the row to go on with. ``run`` returns DONE, PAUSED (past its allowance: call again),
-or FAILED (``*pc`` - 1 is the row whose kernel returned a status). A plan with parallel rows opens one region: the threads enter together, the first to arrive walks the
-tape, the others join its rows. Chunks are claimed by compare-exchange on (epoch, chunk), so that a thread that comes late
-can never take a chunk of a later row by mistake, and a row is over when its chunks are, whoever ran them. What a chunk
-computes does not depend on who runs it: one thread and N threads give the same bits.
+``*pc`` is 0 for a new run, else 1 + the row to go on with. ``run`` returns DONE, PAUSED (past its allowance: call
+again), or FAILED (``*pc`` - 1 is the row whose kernel returned a status). A plan with parallel rows opens one region: the
+threads enter together, the first to arrive walks the tape, the others join its rows. Chunks are claimed by
+compare-exchange on (epoch, chunk), so that a thread that comes late can never take a chunk of a later row by mistake, and
+a row is over when its chunks are, whoever ran them. What a chunk computes does not depend on who runs it: one thread and
+N threads give the same bits.
 """
 
 from __future__ import annotations
@@ -60,19 +61,21 @@ STATUS, TRIPS, ITERATION, THREADS, KERNELS_AT, DESCS_AT, PLAN_IN, PC_AT, ALLOWAN
 PARALLEL_FOR, WORKER, LOCK, CLOCK, SCRATCH, CONTROL = 44, 45, 46, 47, 48, 56
 DONE, PAUSED, FAILED = range(3)
 
+_inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+"""Called from compiled code alone: no wrappers for Python to compile."""
 _CHUNK_BITS = 20
 MAX_CHUNKS = 1 << _CHUNK_BITS
 _CLOCK_EVERY_NS = 200_000
 
 
-@njit
+@_inner
 def _now(ws, clock):  # type: ignore[no-untyped-def]
     """Monotonic nanoseconds, by the libc function at ``clock`` (CLOCK_MONOTONIC is 1 on Linux)."""
     call_2(clock, 1, ws + 8 * SCRATCH)
     return peek(ws + 8 * SCRATCH) * 1_000_000_000 + peek(ws + 8 * SCRATCH + 8)
 
 
-@njit
+@_inner
 def _claim(ws, row, epoch, chunks):  # type: ignore[no-untyped-def]
     """Run chunks of the published row until none is left."""
     grain = peek(row + 8 * GRAIN)
@@ -91,7 +94,7 @@ def _claim(ws, row, epoch, chunks):  # type: ignore[no-untyped-def]
             add_atomic(ws + 8 * FINISHED, 1)
 
 
-@njit
+@_inner
 def _together(ws, row, index):  # type: ignore[no-untyped-def]
     """One parallel row: publish it, work on it, wait until its chunks are done."""
     grain = peek(row + 8 * GRAIN)
@@ -107,7 +110,7 @@ def _together(ws, row, index):  # type: ignore[no-untyped-def]
     return acquire(ws + 8 * STATUS)
 
 
-@njit
+@_inner
 def _advance(plan, ws):  # type: ignore[no-untyped-def]
     """Move every descriptor word that moves with the iteration."""
     descs = peek(ws + 8 * DESCS_AT)
@@ -120,7 +123,7 @@ def _advance(plan, ws):  # type: ignore[no-untyped-def]
         reloc += 8 * RELOC
 
 
-@njit
+@_inner
 def _walk(plan, ws, together):  # type: ignore[no-untyped-def]
     """The tape, row by row, from ``*pc``."""
     rows = plan + 8 * peek(plan + 8 * ROWS_AT)
@@ -164,7 +167,7 @@ def _walk(plan, ws, together):  # type: ignore[no-untyped-def]
     return DONE
 
 
-@njit
+@_inner
 def _help(plan, ws):  # type: ignore[no-untyped-def]
     """A thread that does not walk: join each published row until the walker quits."""
     rows = plan + 8 * peek(plan + 8 * ROWS_AT)

@@ -98,19 +98,25 @@ class MapBuilder:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def build(self, outputs: Sequence[int], inputs: Sequence[int]) -> Map:
-        """The Map with ``inputs`` (provisional values) numbered first, in that order; lines that nobody needs left out."""
-        n = len(inputs)
-        position = {value: i for i, value in enumerate(inputs)}
-        needed: set[int] = set(outputs)
+    def needed(self, outputs: Sequence[int]) -> set[int]:
+        """The provisional values that ``outputs`` are computed from, themselves included."""
+        needed = set(outputs)
         for value in reversed(range(len(self._names))):
             kind, i = self._names[value]
             if value in needed and kind == "line" and self._lines[i].op != "const":
                 needed.update(self._lines[i].args)
-        number, lines = {}, []
+        return needed
+
+    def build(self, outputs: Sequence[int], inputs: Sequence[int]) -> Map:
+        """The Map with ``inputs`` (provisional values) numbered first, in that order; lines that nobody needs left out."""
+        n = len(inputs)
+        position = {value: i for i, value in enumerate(inputs)}
+        needed = self.needed(outputs)
+        number: dict[int, int] = {}
+        lines: list[Line] = []
         for value, (kind, i) in enumerate(self._names):
             if kind == "in":
-                number[value] = position[value]
+                number[value] = position.get(value, -1)  # an input that no line reads may be left out
             elif value in needed:
                 line = self._lines[i]
                 args = line.args if line.op == "const" else tuple(number[a] for a in line.args)

@@ -64,9 +64,8 @@ class Layout:
     def broadcast(self, shape: Sequence[int]) -> Layout:
         """NumPy broadcasting: new leading axes and stretched axes get stride 0."""
         extra = len(shape) - len(self.shape)
-        old: list[Axis | None] = [None] * extra + [
-            a if n == m else None for a, n, m in zip(self.axes, self.shape, shape[extra:], strict=True)
-        ]
+        old: list[Axis | None] = [None for _ in range(extra)]
+        old += [a if n == m else None for a, n, m in zip(self.axes, self.shape, shape[extra:], strict=True)]
         axes = []
         for i, axis in enumerate(old):
             nxt = old[i + 1] if i + 1 < len(old) else None
@@ -103,7 +102,8 @@ class Layout:
         new: list[Axis] = []
         todo = list(shape)
         for group in self._groups():
-            size, mine = math.prod(self.shape[i] for i in group), []
+            size = math.prod(self.shape[i] for i in group)
+            mine: list[int] = []
             while todo and (math.prod(mine) < size or todo[0] == 1):
                 mine.append(todo.pop(0))
             if math.prod(mine) != size:

@@ -55,10 +55,10 @@ class Program:
     def compile_report(self) -> str:
         """Seconds a kernel, whether this program was the first to ask for it, and which rows it serves."""
         fresh = self.native.compiled
-        rows = [
-            f"{k.seconds if k in fresh else 0.0:8.3f} s  {'compiled' if k in fresh else 'reused  '}  {k.name}  rows {self._rows_of(k.text)}"
-            for k in self.native.kernels
-        ]
+        rows = []
+        for k in self.native.kernels:
+            cost = f"{k.seconds:8.3f} s  compiled" if k in fresh else f"{0.0:8.3f} s  reused  "
+            rows.append(f"{cost}  {k.name}  rows {self._rows_of(k.text)}")
         total = sum(k.seconds for k in fresh)
         return "\n".join(
             [f"{len(fresh)} kernels compiled in {total:.3f} s; all stages {self.seconds:.3f} s", *rows]

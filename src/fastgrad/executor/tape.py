@@ -43,7 +43,9 @@ def build(segments: Sequence[Segment], threads: int, repeat: Mapping[Location, i
     parallel_ns = sum(s.cost_ns for s, _ in sources if _worth_sharing(s))
     share = threads > 1 and (parallel_ns > REGION_NS or (repeat is not None and parallel_ns > 0))
     texts: dict[str, int] = {}
-    rows, relocs, template = [], [], []
+    rows: list[list[int]] = []
+    relocs: list[list[int]] = []
+    template: list[int] = []
     for source, segment in sources:
         kernel = texts.setdefault(source.text, len(texts))
         kind = rt.PARALLEL if share and _worth_sharing(source) else rt.SERIAL
@@ -68,7 +70,7 @@ def build(segments: Sequence[Segment], threads: int, repeat: Mapping[Location, i
                 where = segment.plan.locations[word.ref.buffer]
                 offset = where.offset + word.ref.layout.offset * word.ref.buffer.dtype.itemsize
                 step = (repeat or {}).get(where._replace(offset=0), 0)
-                relocs.append([len(template), _SPACES[where.space], where.index, offset, step])
+                relocs.append([len(template), _SPACES[where.space], where.number, offset, step])
             template.append(word.bits)
     if repeat is not None:
         rows.append([rt.REPEAT, 0, 0, 0, 1, 1, 0])

@@ -14,6 +14,8 @@ from .group import Group, as_matrices, finish
 from .library import LIBRARY
 from .steps import Buffer, Ref, Schedule
 
+MAX_LAZY = 3
+"""Cheap lines in a row that readers compute again; a longer chain is stored."""
 _CHEAP = frozenset(
     {"eq", "ne", "lt", "le", "gt", "ge", "not", "neg", "cast", "add", "sub", "mul", "max", "min", "select"}
 )
@@ -62,9 +64,19 @@ class Scheduler:
         arrays = [a for a in eqn.inputs if isinstance(a, Var) and a.aval.shape]
         if len({id(a) for a in arrays}) != 1 or arrays[0].aval.shape != eqn.outputs[0].aval.shape:
             return False
+        if arrays[0] in self.lazy and self.lazy_depth(arrays[0]) >= MAX_LAZY:
+            return False
         scalars = [a for a in eqn.inputs if isinstance(a, Var) and not a.aval.shape]
         ops = ops_of(eqn)
         return not scalars and len(ops) <= 1 and all(op in _CHEAP for op in ops)
+
+    def lazy_depth(self, var: Var) -> int:
+        """How many cheap lines stand one on the other up to ``var``."""
+        depth = 0
+        while var in self.lazy:
+            depth += 1
+            var = next(a for a in self.lazy[var].inputs if isinstance(a, Var) and a.aval.shape)
+        return depth
 
     def lazy_view(self, eqn: Eqn, kernel: View) -> None:
         source, out = eqn.inputs[0], eqn.outputs[0]

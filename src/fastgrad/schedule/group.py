@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..core.expr import MapBuilder
+from ..core.expr import Map, MapBuilder
 from ..core.graph import Eqn, Var
 from ..core.loops import Axis, Layout, Reduce
 from .nest import nest
@@ -36,7 +36,7 @@ class Group:
     folds: list[tuple[Var, Reduce, int]] = field(default_factory=list)
     eqns: list[Eqn] = field(default_factory=list)
     producers: set[Group] = field(default_factory=set)
-    operands: tuple[Ref, ...] = ()
+    operands: tuple[Ref, Ref] | None = None
     routine: Routine | None = None
 
     def room(self) -> bool:
@@ -48,40 +48,54 @@ class Group:
 
 
 def finish(group: Group, place: Mapping[Var, Ref]) -> list[Step]:
-    """The steps that a finished group becomes."""
+    """The steps that a finished group becomes: one, unless it folds to a number or stores more than one kernel may."""
     if group.routine is not None:
         return [group.routine]
     folded = {var for var, _, _ in group.folds}
-    stores = [(var, ref) for var, ref in group.stores.items() if var not in folded]
-    loads = list(group.loads.values())
-    scalars = list(group.scalars.values())
-    inputs = [value for _, value in loads + scalars]
-    load_refs, numbers = tuple(r for r, _ in loads), tuple(s for s, _ in scalars)
-    eqns = tuple(dict.fromkeys(group.eqns))
-    if group.kind == "gemm":
-        accumulator = group.values[group.eqns[0].outputs[0]]
-        lines = group.lines.build([group.values[v] for v, _ in stores], [accumulator, *inputs])
-        refs = [_matrix_ref(r) for r in (*load_refs, *(r for _, r in stores))]
-        return [
-            Gemm(*group.operands, lines, tuple(refs[: len(loads)]), numbers, tuple(refs[len(loads) :]), eqns)
-        ]
-    folds = [(v, r, value) for v, r, value in group.folds if v in place]
-    lines = group.lines.build([group.values[v] for v, _ in stores] + [value for _, _, value in folds], inputs)
-    targets = [Fold(r.combine, r.init(v.aval.dtype), place[v]) for v, r, _ in folds]
-    loop = Loop(
-        group.shape,
-        lines,
-        load_refs,
-        numbers,
-        tuple(r for _, r in stores),
-        group.reduced,
-        tuple(targets),
-        False,
-        eqns,
+    stores = [(group.values[var], ref) for var, ref in group.stores.items() if var not in folded]
+    if group.operands is not None:
+        return [_gemm(group, stores)]
+    folds = [
+        (value, Fold(r.combine, r.init(v.aval.dtype), place[v])) for v, r, value in group.folds if v in place
+    ]
+    steps: list[Step] = []
+    for i in range(0, len(stores) + len(folds), MAX_OPERANDS):
+        mine = stores[i : i + MAX_OPERANDS]
+        rest = max(0, i - len(stores))
+        steps += _loops(group, mine, folds[rest : rest + MAX_OPERANDS - len(mine)])
+    return steps
+
+
+def _inputs(
+    group: Group, outputs: list[int], first: tuple[int, ...] = ()
+) -> tuple[Map, tuple[Ref, ...], tuple]:
+    """The lines that ``outputs`` take, with the loads and scalars that those read."""
+    needed = group.lines.needed(outputs)
+    loads = [(ref, value) for ref, value in group.loads.values() if value in needed]
+    scalars = [(number, value) for number, value in group.scalars.values() if value in needed]
+    lines = group.lines.build(
+        outputs, [*first, *(value for _, value in loads), *(value for _, value in scalars)]
     )
-    if targets and len(group.reduced) == len(group.shape):
-        return _two_phase(loop)
-    return [loop if targets else replace(loop, reduced=())]
+    return lines, tuple(ref for ref, _ in loads), tuple(number for number, _ in scalars)
+
+
+def _loops(group: Group, stores: list[tuple[int, Ref]], folds: list[tuple[int, Fold]]) -> list[Step]:
+    lines, loads, scalars = _inputs(group, [value for value, _ in (*stores, *folds)])
+    targets = tuple(ref for _, ref in stores)
+    loop = Loop(group.shape, lines, loads, scalars, targets, eqns=tuple(dict.fromkeys(group.eqns)))
+    if not folds:
+        return [loop]
+    loop = replace(loop, reduced=group.reduced, folds=tuple(fold for _, fold in folds))
+    return _two_phase(loop) if len(group.reduced) == len(group.shape) else [loop]
+
+
+def _gemm(group: Group, stores: list[tuple[int, Ref]]) -> Gemm:
+    assert group.operands is not None
+    accumulator = group.values[group.eqns[0].outputs[0]]
+    lines, loads, scalars = _inputs(group, [value for value, _ in stores], (accumulator,))
+    targets = tuple(_matrix_ref(ref) for _, ref in stores)
+    eqns = tuple(dict.fromkeys(group.eqns))
+    return Gemm(*group.operands, lines, tuple(map(_matrix_ref, loads)), scalars, targets, eqns)
 
 
 def _matrix_ref(ref: Ref) -> Ref:

@@ -109,7 +109,7 @@ def pause(typingctx):  # type: ignore[no-untyped-def]
 
 def _caller(n: int) -> Any:
     """``call_n(address, a1..an) -> int64``: a C function of n int64."""
-    names = ", ".join(f"a{i}" for i in range(n))
+    names = ", ".join(["typingctx", "address", *(f"a{i}" for i in range(n))])
     kind = ir.FunctionType(I64, [I64] * n)
 
     def rule(typingctx, address, *args):  # type: ignore[no-untyped-def]
@@ -120,10 +120,7 @@ def _caller(n: int) -> Any:
 
     # Numba wants an intrinsic's arguments by name.
     scope: dict[str, Any] = {"rule": rule}
-    exec(
-        f"def call_{n}(typingctx, address{', ' if n else ''}{names}): return rule(typingctx, address{', ' if n else ''}{names})",
-        scope,
-    )
+    exec(f"def call_{n}({names}): return rule({names})", scope)
     return intrinsic(scope[f"call_{n}"])
 
 

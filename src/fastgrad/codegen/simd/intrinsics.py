@@ -216,7 +216,7 @@ def python_namespace() -> dict[str, Any]:
     """The same names, bound to plain Python over `ctypes`: obvious, slow, the kernels' twin."""
 
     def at(address: int, index: int, dtype: np.dtype) -> np.ndarray:
-        raw = (ctypes.c_char * dtype.itemsize).from_address(int(address) + int(index) * dtype.itemsize)
+        raw: Any = (ctypes.c_char * dtype.itemsize).from_address(int(address) + int(index) * dtype.itemsize)
         return np.frombuffer(raw, dtype)
 
     def load(dtype: np.dtype) -> Callable:

@@ -1,0 +1,159 @@
+"""What a call of a compiled function costs beyond its kernels, and what a new batch size compiles.
+
+Kernels alone: the same workspace run again and again by its C entry from a compiled loop, with no Python in between.
+The function adds up its arrays of four elements, so that the kernels are as small as kernels get.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from common import NETWORKS, Report, batch, loss, parameters, parser, timed
+from numba import njit
+
+import fastgrad as fg
+from fastgrad.codegen import compile as compiler
+from fastgrad.executor.cpu import ALLOWANCE_NS, Workspace
+
+COUNTS = (1, 2, 4, 8, 16, 32)
+BATCHES = (32, 1, 7, 128)
+CALL_LIMIT, ARRAY_LIMIT = 3.0, 0.1
+
+
+def total(*arrays: Any) -> Any:
+    """The sum of all arrays, twice."""
+    out = arrays[0]
+    for array in arrays[1:]:
+        out = out + array
+    return out * 2.0
+
+
+def total_of_tree(tree: dict[str, Any]) -> Any:
+    """The same for arrays in a dict."""
+    return total(*tree.values())
+
+
+def doubles(*arrays: Any) -> tuple:
+    """As many results as arguments."""
+    return tuple(array * 2.0 for array in arrays)
+
+
+def kernels_us(workspace: Workspace, seconds: float) -> float:
+    """Microseconds of one native run of a workspace whose pointer tables are filled."""
+    run, (plan, words, inputs, outputs, pc) = workspace.native.run, workspace.arguments
+    trips = 100
+
+    @njit
+    def many() -> int:
+        status = 0
+        for _ in range(trips):
+            status += run(plan, words, inputs, outputs, pc, ALLOWANCE_NS)
+        return status
+
+    assert many() == 0, "the run fails or pauses"
+    return timed(many, seconds) / trips
+
+
+def overhead(
+    call: Callable[[], Any], kernels: Callable[[], float], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Medians of the whole call and of its kernels, taken in turns."""
+    pairs = [(timed(call, options.seconds), kernels()) for _ in range(options.rounds)]
+    whole, alone = (float(np.median(side)) for side in zip(*pairs, strict=True))
+    return {"call us": whole, "kernels us": alone, "beyond us": whole - alone}
+
+
+def of_jitted(f: Callable, arguments: Sequence[Any], options: argparse.Namespace) -> dict[str, Any]:
+    """`overhead` of ``fg.jit(f)(*arguments)``."""
+    jitted = fg.jit(f, threads=1)
+    result = jitted(*arguments)
+    leaves = [leaf for a in arguments for leaf in (a.values() if isinstance(a, dict) else [a])]
+    executable = jitted.compile(*arguments)
+    workspace = executable._pool.take()
+    outputs = [np.empty(aval.shape, aval.dtype) for aval in executable.outputs]
+    assert (
+        workspace.entry(*leaves, *outputs) is None
+    )  # fills the tables of pointers; the arrays stay alive here
+    assert np.array_equal(outputs[0], result[0] if isinstance(result, tuple) else result)
+    return overhead(lambda: jitted(*arguments), lambda: kernels_us(workspace, options.seconds), options)
+
+
+def of_step(options: argparse.Namespace) -> dict[str, Any]:
+    """`overhead` of a training step of the smallest network."""
+    sizes, rows = NETWORKS["64-32-10 b32"]
+    x, labels = batch(sizes, rows)
+    step = fg.TrainStep(loss, parameters(sizes), fg.optim.Adam(1e-8), threads=1)
+    step(x, labels)
+    signature = step._hot
+    assert signature is not None and signature.workspace is not None
+    held = [np.empty(shape, dtype) for shape, dtype in signature._fresh]
+    assert signature.workspace.entry(x, labels, *held) is None
+    workspace = signature.workspace
+    # Each call hands over an array of its own for the loss, so the table is filled again before the kernels run alone.
+    return overhead(
+        lambda: step(x, labels),
+        lambda: (workspace.entry(x, labels, *held), kernels_us(workspace, options.seconds))[1],
+        options,
+    )
+
+
+def calls(report: Report, options: argparse.Namespace) -> None:
+    """The table of overheads."""
+    rows = []
+    for count in COUNTS:
+        arrays = [np.full(4, float(i)) for i in range(count)]
+        tree = {f"x{i}": array for i, array in enumerate(arrays)}
+        rows.append({"call": "f(x, ...)", "in": count, "out": 1} | of_jitted(total, arrays, options))
+        rows.append({"call": "f({...})", "in": count, "out": 1} | of_jitted(total_of_tree, [tree], options))
+        rows.append({"call": "as many out", "in": count, "out": count} | of_jitted(doubles, arrays, options))
+    rows.sort(key=itemgetter("call"), reverse=True)
+    rows.append({"call": "TrainStep 64-32-10", "in": 2, "out": 1} | of_step(options))
+    report.table("a call beyond its kernels (float64[4] each)", rows)
+    for kind in ("f(x, ...)", "f({...})"):
+        mine = [(row["in"], row["beyond us"]) for row in rows if row["call"] == kind]
+        report.verdict(f"{kind}: up to 4 arrays", max(us for n, us in mine if n <= 4), CALL_LIMIT, " us")
+        slope = np.polyfit(*zip(*[pair for pair in mine if pair[0] >= 4], strict=True), 1)[0]
+        report.verdict(f"{kind}: each array more", float(slope), ARRAY_LIMIT, " us")
+    report.verdict("TrainStep", rows[-1]["beyond us"], CALL_LIMIT, " us")
+    print()
+
+
+def new_batches(report: Report) -> None:
+    """How many kernels each batch size adds to those that the process knows."""
+    rows = []
+    for network, (sizes, _) in NETWORKS.items():
+        params = parameters(sizes)
+        for name, f in {
+            "jit(loss)": lambda x, labels, p=params: fg.jit(loss)(p, x, labels),
+            "value_and_grad(loss)": lambda x, labels, p=params: fg.value_and_grad(loss)(p, x, labels),
+            "TrainStep": fg.TrainStep(loss, params, fg.optim.Adam(1e-8)),
+        }.items():
+            row: dict[str, Any] = {"function": f"{name} {network.split()[0]}"}
+            for size in BATCHES:
+                before = len(compiler.known())
+                f(*batch(sizes, size))
+                row[f"batch {size}"] = len(compiler.known()) - before
+            rows.append(row)
+    report.table(
+        "kernels compiled at each batch size, in this order", rows, "after the first column: only zeros"
+    )
+    more = sum(row[f"batch {size}"] for row in rows for size in BATCHES[1:])
+    report.verdict(f"kernels compiled for new batch sizes (of {len(compiler.known())})", more, 0)
+
+
+def main() -> None:
+    """Measure and print."""
+    it = parser(__doc__, rounds=5)
+    it.set_defaults(seconds=0.03)
+    options = it.parse_args()
+    with Report("cost of a call", options, dtype="float64 (calls), float32 (networks)") as report:
+        calls(report, options)
+        new_batches(report)
+
+
+if __name__ == "__main__":
+    main()
