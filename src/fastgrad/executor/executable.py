@@ -155,7 +155,7 @@ class Executable:
         return outputs
 
     def _settle(
-        self, workspace: Workspace, answer: bool, arrays: Sequence[Any], outputs: Sequence[np.ndarray]
+        self, workspace: Workspace, answer: bool | None, arrays: Sequence[Any], outputs: Sequence[np.ndarray]
     ) -> None:
         """What the entry left to Python: arrays to convert, or a run that paused or failed."""
         if answer is False:
