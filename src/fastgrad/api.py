@@ -23,6 +23,7 @@ from .executor.executable import Executable, check_backend
 from .trace import inline, trace
 
 T = TypeVar("T")
+_OPTIONS = {"backend", "precision", "static_argnames", "static_argnums", "threads"}
 _DYNAMIC = (np.ndarray, np.generic, bool, int, float, complex, Tracer)
 
 
@@ -60,12 +61,18 @@ class Jitted:
             raise ArgumentError(f"expected a function, got {type(f).__name__}")
         functools.update_wrapper(self, f, updated=())
         self._f = f
+        unknown = sorted(set(options) - _OPTIONS)
+        if unknown:
+            raise ArgumentError(
+                f"unknown option {unknown[0]!r}", hint=f"one of {', '.join(sorted(_OPTIONS))}"
+            )
         self._backend = check_backend(options.get("backend") or default_backend())
         if options.get("precision") is not None:
             raise ArgumentError(f"precision={options['precision']!r} is not built yet", hint="precision=None")
         self._threads = _threads(options.get("threads"))
         self._static_argnums = _as_tuple(options.get("static_argnums", ()))
         self._static_argnames = _as_tuple(options.get("static_argnames", ()))
+        self._static_argnums += _positions(f, self._static_argnames)
         self._signatures: dict[Any, Signature] = {}
         self._hot: Signature | None = None
         self._lock = threading.RLock()
@@ -118,7 +125,11 @@ class Jitted:
 
     def _signature(self, static: tuple, leaves: list[Any], structure: Any) -> tuple[Signature, list[Any]]:
         fixed, avals, arrays = _dynamic(static, leaves)
-        key = (structure, avals, static)
+        key = (
+            structure,
+            avals,
+            tuple((k, type(v), v) for k, v in static),
+        )  # 1, 1.0 and True trace differently
         try:
             found = self._signatures.get(key)
         except TypeError:
@@ -198,6 +209,15 @@ def _merge(static: tuple, dynamic: tuple, named: dict) -> tuple[tuple, dict]:
     rest = iter(dynamic)
     args = tuple(positions[n] if n in positions else next(rest) for n in range(len(positions) + len(dynamic)))
     return args, named | {key: value for key, value in static if isinstance(key, str)}
+
+
+def _positions(f: Callable, names: Sequence[str]) -> tuple[int, ...]:
+    """Where in the argument list the parameters ``names`` stand: they are static however they are passed."""
+    try:
+        parameters = list(inspect.signature(f).parameters)
+    except (TypeError, ValueError):
+        return ()
+    return tuple(parameters.index(name) for name in names if name in parameters)
 
 
 def _hashable(value: Any) -> bool:

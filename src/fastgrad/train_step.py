@@ -22,7 +22,7 @@ from .core.aval import Aval, aval_of
 from .core.graph import Graph, Var
 from .errors import ArgumentError, DTypeError, OutOfBoundsError, ShapeError
 from .executor import tape
-from .executor.cpu import Native, Workspace, conform
+from .executor.cpu import Captured, Native, Workspace, conform
 from .executor.executable import Program, check_backend
 from .executor.interpreter import interpret
 from .memory import Location
@@ -232,8 +232,8 @@ class TrainStep:
         start = time.perf_counter()
         state, n_params, n_batch = self._state, len(self._state.leaves), len(avals)
         n_results = len(graph.outputs) - n_params
-        captured = [np.ascontiguousarray(value) for _, value in graph.captured]
-        pointers = [Location("input", i) for i in range(n_batch + len(captured))]
+        captured = Captured([value for _, value in graph.captured])
+        pointers = [Location("input", i) for i in range(n_batch + len(captured.held))]
         results = [Location("output", i) for i in range(n_results)]
         first = memory.plan(
             schedule(graph), state.leaf_places("params") + pointers, results + state.leaf_places("grads")
@@ -249,7 +249,7 @@ class TrainStep:
                 Aval((trips,), handed[-1].dtype),
             ]
         built = tape.build([tape.Segment(first), tape.Segment(second, may_pause=False)], self.threads, moving)
-        native = Native(built, handed, n_batch, [a.ctypes.data for a in captured], self.threads)
+        native = Native(built, handed, n_batch, captured.addresses(), self.threads)
         program = Program([first, second], native, time.perf_counter() - start)
         workspace = native.workspace(state.address)
         if loop is not None:
@@ -304,7 +304,7 @@ class _Signature:
     interpreted: Callable[..., list[np.ndarray]] | None
     program: Program | None
     workspace: Workspace | None
-    held: Sequence[np.ndarray] = ()
+    captured: Captured | None = None
 
     @property
     def native(self) -> Native | None:
@@ -321,7 +321,8 @@ class _Signature:
     def try_step(self, batch: Sequence[Any]) -> list[np.ndarray] | None:
         """The hot path; None when an array is not exactly as planned."""
         workspace = self.workspace
-        assert workspace is not None
+        assert workspace is not None and self.captured is not None
+        self.captured.refresh()
         results = [np.empty(shape, dtype) for shape, dtype in self._fresh]
         answer = workspace.entry(*batch, *results)
         if answer is None:

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..codegen import compile as compiler
 from ..codegen import runtime as rt
-from ..core.aval import Aval
-from ..errors import DTypeError, OutOfBoundsError, ShapeError
+from ..core.aval import Aval, aval_of
+from ..core.graph import Tracer
+from ..errors import DTypeError, OutOfBoundsError, ShapeError, TraceError
 from ..memory import ALIGN
 from .tape import Tape
 
@@ -31,6 +32,35 @@ def aligned(nbytes: int) -> np.ndarray:
 
 def _function(name: str) -> int:
     return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+
+
+class Captured:
+    """Arrays that a traced function closed over: held by reference, so that a change in place is seen at the next run.
+
+    One that no kernel can read as it lies (strided, misaligned, byte-swapped) is copied again by `refresh`.
+    """
+
+    def __init__(self, values: Sequence[Any]):
+        self._copies: list[tuple[np.ndarray, np.ndarray]] = []
+        self.held: list[np.ndarray] = []
+        for value in values:
+            if isinstance(value, Tracer):
+                raise TraceError(
+                    f"a traced value {value.aval} reached a compiled function from another trace"
+                )
+            held = conform(value, aval_of(value), "captured array")
+            if held is not value:
+                self._copies.append((held, value))
+            self.held.append(held)
+
+    def addresses(self) -> list[int]:
+        """Where they lie."""
+        return [array.ctypes.data for array in self.held]
+
+    def refresh(self) -> None:
+        """Copy anew what had to be copied."""
+        for held, value in self._copies:
+            np.copyto(held, value)
 
 
 class _MethodDef(ctypes.Structure):
@@ -221,4 +251,4 @@ def conform(array: Any, aval: Aval, what: str) -> np.ndarray:
         fresh = np.empty(aval.shape, aval.dtype)
         np.copyto(fresh, array)
         return fresh
-    return np.asarray(array)
+    return array

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from .. import memory, passes
-from ..core.aval import Aval
-from ..core.graph import Graph, Tracer
+from ..core.graph import Graph
 from ..errors import ArgumentError, TraceError
 from ..memory import Location, MemoryPlan
 from ..schedule import schedule
 from . import tape
-from .cpu import Native, Pool, Workspace, conform
+from .cpu import Captured, Native, Pool, Workspace, conform
 from .interpreter import interpret
 
 BACKENDS = ("numba", "numpy")
@@ -85,36 +84,25 @@ class Executable:
         self.graph = passes.run(graph)
         self.inputs = [v.aval for v in graph.inputs]
         self.outputs = [a.aval for a in graph.outputs]
-        self._captured = [_array(value) for _, value in self.graph.captured]
+        self._captured = Captured([value for _, value in self.graph.captured])
         self._fresh = [(a.shape, a.dtype) for a in self.outputs]
         self.call: Callable[..., list[np.ndarray]]
         if self.backend == "numpy":
             run = interpret(self.graph)
-            self.call = lambda *arrays: [
-                np.asarray(a, v.dtype) for a, v in zip(run(*arrays), self.outputs, strict=True)
-            ]
+            self.call = lambda *arrays: run(*self._conform(arrays))
         else:
             self._link()
             self.call = self._native_call
 
     def _link(self) -> None:
         start = time.perf_counter()
-        captured, self._copies = [], []
-        for array in self._captured:
-            held = conform(array, Aval(array.shape, array.dtype.newbyteorder("=")), "captured array")
-            if held is not array:
-                self._copies.append((held, array))  # read anew at every call
-            captured.append(held)
-        self._held = captured
         n = len(self.inputs)
-        pointers = [Location("input", i) for i in range(n + len(captured))]
+        pointers = [Location("input", i) for i in range(n + len(self._captured.held))]
         plan = memory.plan(
             schedule(self.graph), pointers, [Location("output", i) for i in range(len(self.outputs))]
         )
         built = tape.build([tape.Segment(plan)], self.threads)
-        native = Native(
-            built, [*self.inputs, *self.outputs], n, [a.ctypes.data for a in captured], self.threads
-        )
+        native = Native(built, [*self.inputs, *self.outputs], n, self._captured.addresses(), self.threads)
         self._pool = Pool(native)
         self._program = Program([plan], native, time.perf_counter() - start)
 
@@ -127,8 +115,7 @@ class Executable:
 
     def _native_call(self, *arrays: Any) -> list[np.ndarray]:
         """The hot path: one pooled workspace, fresh outputs, one native call."""
-        if self._copies:
-            self._refresh()
+        self._captured.refresh()
         pool = self._pool
         workspace = pool.take()
         outputs = [np.empty(shape, dtype) for shape, dtype in self._fresh]
@@ -140,8 +127,7 @@ class Executable:
 
     def try_call(self, arrays: Sequence[Any]) -> list[np.ndarray] | None:
         """As a call, but None (and nothing run) when an array is not exactly what the plan takes."""
-        if self._copies:
-            self._refresh()
+        self._captured.refresh()
         pool = self._pool
         workspace = pool.take()
         outputs = [np.empty(shape, dtype) for shape, dtype in self._fresh]
@@ -159,15 +145,20 @@ class Executable:
     ) -> None:
         """What the entry left to Python: arrays to convert, or a run that paused or failed."""
         if answer is False:
-            held = [
-                conform(a, v, f"{self.graph.name}: argument {i}")
-                for i, (a, v) in enumerate(zip(arrays, self.inputs, strict=True))
-            ]
+            held = self._conform(arrays)
             answer = workspace.entry(*held, *outputs)
             if answer is False:
                 raise TraceError(f"{self.graph.name}: the native entry refused conforming arrays")
         if answer is True:
             workspace.finish()
+
+    def _conform(self, arrays: Sequence[Any]) -> list[np.ndarray]:
+        """The arguments as the plan takes them; an error names the first that cannot be."""
+        name = self.graph.name
+        return [
+            conform(a, v, f"{name}: argument {i}")
+            for i, (a, v) in enumerate(zip(arrays, self.inputs, strict=True))
+        ]
 
     def _into(self, arrays: Sequence[Any], out: Sequence[np.ndarray]) -> list[np.ndarray]:
         if len(out) != len(self.outputs):
@@ -181,25 +172,18 @@ class Executable:
                 raise ArgumentError(f"out[{i}]: takes a writable C-contiguous array {aval}")
             if any(np.may_share_memory(target, other) for other in out[:i]):
                 raise ArgumentError(f"out[{i}]: shares memory with another output")
-        held = [
-            conform(a, v, f"{self.graph.name}: argument {i}")
-            for i, (a, v) in enumerate(zip(arrays, self.inputs, strict=True))
-        ]
+        held = self._conform(arrays)
         held = [a.copy() if any(np.may_share_memory(a, o) for o in out) else a for a in held]
         if self.backend == "numpy":
             for target, value in zip(out, self.call(*held), strict=True):
                 np.copyto(target, value)
             return list(out)
-        self._refresh()
+        self._captured.refresh()
         workspace = self._pool.take()
         if workspace.entry(*held, *out) is not None:
             workspace.finish()
         self._pool.give(workspace)
         return list(out)
-
-    def _refresh(self) -> None:
-        for held, array in self._copies:
-            np.copyto(held, array)
 
     @property
     def program(self) -> Program:
@@ -226,9 +210,3 @@ class Executable:
     def address(self) -> int:
         """Address of ``run`` (`codegen.runtime` has its C signature)."""
         return self.program.address
-
-
-def _array(value: Any) -> np.ndarray:
-    if isinstance(value, Tracer):
-        raise TraceError(f"a traced value {value.aval} reached a compiled function from another trace")
-    return value

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.graph import Atom, Eqn, Graph, Var
+from ..core.loops import View
 
 
 def interpret(graph: Graph) -> Callable[..., list[Any]]:
@@ -48,16 +49,22 @@ def interpret(graph: Graph) -> Callable[..., list[Any]]:
         body.append(f"    {', '.join(names[v] for v in eqn.outputs)} = op{i}({args})")
         if dying:
             body.append(f"    del {', '.join(dying)}")
-    shared: set[Any] = set()
+    own = {v for eqn in graph.eqns if not _may_alias(eqn) for v in eqn.outputs}
     results = []
     for atom in graph.outputs:
-        fresh = isinstance(atom, Var) and atom not in shared and atom not in graph.inputs
-        shared.add(atom)
+        fresh = atom in own
+        if isinstance(atom, Var):
+            own.discard(atom)  # a second output of the same value is a copy
         results.append(f"asarray({read(atom)})" if fresh else f"copy({read(atom)})")
     head = f"def run({', '.join(names[v] for v in graph.inputs)}):"
     source = "\n".join([head, *body, f"    return [{', '.join(results)}]"])
     exec(compile(source, f"<fastgrad interpreter {graph.name}>", "exec"), scope)
     return _quiet(scope["run"])
+
+
+def _may_alias(eqn: Eqn) -> bool:
+    """Whether the reference may return its operand or a view of it."""
+    return isinstance(eqn.prim.kernel, View) or eqn.prim.name in ("check_index", "stop_gradient", "cast")
 
 
 def _own(value: Any) -> np.ndarray:

@@ -169,7 +169,8 @@ def _first(x: Any, extremum: Primitive, name: str, axis: int | None, keepdims: b
     )
     if builtins.any(shape[a] == 0 for a in axes):
         raise ShapeError(f"{name}: an empty axis has no extremum, got {aval(x)}", at=user_line())
-    sizes = [n if i in axes else 1 for i, n in enumerate(shape)]
+    # No leading 1s: an axis added by rank is a broadcast by construction, whatever the size of x there.
+    sizes = [n if i in axes else 1 for i, n in enumerate(shape)][axes[0] if axes else 0 :]
     places = np.arange(math.prod(sizes), dtype=np.int64).reshape(sizes)
     best = eq_p(x, spread(extremum(x, axes=axes), shape, axes))
     if dtype_of(x).kind == "f":
