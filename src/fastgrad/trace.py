@@ -73,7 +73,7 @@ def inline(graph: Graph, args: Sequence[Any]) -> list[Any]:
     finally:
         if builder is not None:
             builder.source = source
-    return [read(a) for a in graph.outputs]
+    return [_number(a) if isinstance(a, Literal) else env[a] for a in graph.outputs]
 
 
 def lift(builder: Builder | None, value: Any) -> Any:
@@ -82,3 +82,8 @@ def lift(builder: Builder | None, value: Any) -> Any:
         return value
     atom = builder.atom(value)
     return atom if isinstance(atom, Literal) else builder.tracer(builder, atom)
+
+
+def _number(literal: Literal) -> Any:
+    """The scalar itself; a weak one as the Python number that it was."""
+    return literal.value.item() if literal.weak else literal.value

@@ -247,8 +247,9 @@ def conform(array: Any, aval: Aval, what: str) -> np.ndarray:
         )
     if array.shape != aval.shape:
         raise ShapeError(f"{what}: expected {aval}, got shape {list(array.shape)}")
+    native = np.dtype(aval.dtype.name)  # the one object that the entry knows; equal ones are views away
     if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
-        fresh = np.empty(aval.shape, aval.dtype)
+        fresh = np.empty(aval.shape, native)
         np.copyto(fresh, array)
         return fresh
-    return array
+    return array if array.dtype is native else array.view(native)

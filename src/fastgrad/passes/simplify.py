@@ -9,14 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
-from ..core.graph import Atom, Eqn, Graph, Literal, Var
+from ..core.graph import Atom, Eqn, Graph, Var
 from ..core.loops import Pointwise
 from .rewrite import substitute
-
-_RIGHT_IDENTITY = {"mul": 1, "div": 1, "sub": 0, "pow": 1}
-_LEFT_IDENTITY = {"mul": 1}
 
 
 def simplify(graph: Graph) -> Graph:
@@ -32,19 +27,11 @@ def simplify(graph: Graph) -> Graph:
     return substitute(graph, rule)
 
 
-def _is(atom: Atom, number: int) -> bool:
-    return isinstance(atom, Literal) and bool(atom.value == number) and not np.signbit(np.float64(atom.value))
-
-
 def _identity(eqn: Eqn, made: dict[Var, Eqn]) -> Eqn | Atom:
     name, x, out = eqn.prim.name, eqn.inputs[0], eqn.outputs[0].aval
     same = x.aval.shape == out.shape and x.aval.dtype == out.dtype
     if same and name in ("stop_gradient", "cast", "reshape", "broadcast_to"):
         return x
-    if same and name in _RIGHT_IDENTITY and _is(eqn.inputs[1], _RIGHT_IDENTITY[name]):
-        return x
-    if name in _LEFT_IDENTITY and _is(x, _LEFT_IDENTITY[name]) and eqn.inputs[1].aval.shape == out.shape:
-        return eqn.inputs[1]
     if name == "transpose" and eqn.params["perm"] == tuple(range(out.ndim)):
         return x
     if name.startswith("reduce_") and not eqn.params["axes"]:

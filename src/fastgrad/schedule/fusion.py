@@ -29,7 +29,9 @@ class Scheduler:
         self.home: dict[Var, Group] = {}  # which group computes a value
         self.place: dict[Var, Ref] = {}  # where a stored value lies
         self.lazy: dict[Var, Eqn] = {}
+        self.constants: dict[Var, Literal] = {}  # one number all over: a scalar to whoever computes with it
         self.siblings: dict[tuple, Group] = {}
+        self.merged: dict[Group, Group] = {}
         self.claimed: list[Buffer] = []
         self.input_vars = [*graph.inputs, *(v for v, _ in graph.captured)]
         for var in self.input_vars:
@@ -80,8 +82,9 @@ class Scheduler:
 
     def lazy_view(self, eqn: Eqn, kernel: View) -> None:
         source, out = eqn.inputs[0], eqn.outputs[0]
-        if isinstance(source, Literal):
-            self.fill(out, source, eqn)
+        number = source if isinstance(source, Literal) else self.constants.get(source)
+        if number is not None:
+            self.constants[out] = number
             return
         ref = self.stored(source)
         layout = kernel.layout(ref.layout, out.aval.shape, **eqn.params)
@@ -100,24 +103,56 @@ class Scheduler:
         arrays = self.array_inputs(eqn)
         group = self.joinable(shape, arrays)
         if group is None or (group.kind == "gemm" and not SCALAR_ONLY.isdisjoint(ops_of(eqn))):
-            level = max((self.level(a) + 1 for a in arrays), default=0)
-            group = self.siblings.get((level, shape))
-            if group is None or not group.room():
-                group = self.open("loop", shape, level)
-                self.siblings[level, shape] = group
+            group = self.beside(shape, arrays)
         self.inline(group, eqn)
 
+    def beside(
+        self, shape: tuple[int, ...], arrays: Sequence[Var], axes: tuple[int, ...] | None = None
+    ) -> Group:
+        """A step of the same level, shape and folded axes that reads one of ``arrays`` too, or a new one.
+
+        Reading the same array is what makes the shapes equal by construction: two steps whose sizes merely happen to
+        agree stay apart, or another batch size would need other kernels.
+        """
+        level = max((self.level(a) + 1 for a in arrays), default=0)
+        keys = [(level, a, axes) for a in arrays if a.aval.shape == shape] if shape else [(level, None, axes)]
+        found = (self.standing(self.siblings[key]) for key in keys if key in self.siblings)
+        group = next((g for g in found if g.room()), None) or self.open("loop", shape, level)
+        self.siblings.update(dict.fromkeys(keys, group))
+        return group
+
     def joinable(self, shape: tuple[int, ...], arrays: Sequence[Var]) -> Group | None:
-        """The producer's step that a consumer of ``arrays`` over ``shape`` may join, if any."""
-        hosts = {
-            g for a in arrays if (g := self.home.get(a)) is not None and a in g.values and g.shape == shape
-        }
+        """The producer's step that a consumer of ``arrays`` over ``shape`` may join, if any.
+
+        Producers of one level cannot depend on each other: where the consumer reads several, they become one step.
+        """
+        homes = [self.home[a] for a in arrays if a in self.home and a in self.home[a].values]
+        hosts = [g for g in dict.fromkeys(homes) if g.shape == shape]
         if not hosts:
             return None
-        group = max(hosts, key=lambda g: g.level)
+        top = max(g.level for g in hosts)
+        group, *peers = sorted((g for g in hosts if g.level == top), key=lambda g: not g.folds)
+        for peer in peers:
+            if group.takes_in(peer):
+                self.merge(group, peer)
         others = (a for a in arrays if a not in group.values)
         fits = group.room() and all(self.level(a) < group.level for a in others)
         return group if fits and (group.kind == "loop" or self.vectorises(arrays, group)) else None
+
+    def merge(self, group: Group, peer: Group) -> None:
+        """Write the peer's equations into ``group``, which stands for both from now on."""
+        for eqn in peer.eqns:
+            if eqn.outputs[0] not in group.values:
+                self.inline(group, eqn)
+        group.stores.update(peer.stores)
+        self.merged[peer] = group
+        self.groups.remove(peer)
+
+    def standing(self, group: Group) -> Group:
+        """The group that stands for ``group`` after merging."""
+        while group in self.merged:
+            group = self.merged[group]
+        return group
 
     def vectorises(self, arrays: Sequence[Var], group: Group) -> bool:
         """Whether what is loaded beside a matrix product lies fit for vector lines: inner stride 1 or 0."""
@@ -136,6 +171,8 @@ class Scheduler:
         stack = [a for a in eqn.inputs if isinstance(a, Var)]
         while stack:
             var = stack.pop()
+            if var in self.constants:
+                continue
             if var in self.lazy:
                 stack += [a for a in self.lazy[var].inputs if isinstance(a, Var)]
             else:
@@ -170,6 +207,8 @@ class Scheduler:
             if key not in group.scalars:
                 group.scalars[key] = (atom.value, group.lines.input(atom.aval.dtype))
             return group.scalars[key][1]
+        if atom in self.constants:
+            return self.value(group, self.constants[atom])
         if atom in group.values and not self.folded(group, atom):
             return group.values[atom]
         if atom in self.lazy:
@@ -192,6 +231,8 @@ class Scheduler:
         """Where ``var`` lies, made to be stored if it was not yet."""
         if var in self.lazy:
             self.pointwise(self.lazy.pop(var))
+        elif var in self.constants and var not in self.home:
+            self.fill(var, self.constants[var])
         if var not in self.place:
             ref = Ref(Buffer(var.aval.size, var.aval.dtype), Layout.contiguous(var.aval.shape))
             self.place[var] = ref
@@ -203,6 +244,7 @@ class Scheduler:
         if isinstance(atom, Var):
             self.stored(atom)
         group = self.open("loop", atom.aval.shape, self.level(atom) + 1 if isinstance(atom, Var) else 0)
+        group.sealed = True
         out = Var(atom.aval)
         group.values[out] = self.value(group, atom)
         self.home[out] = group
@@ -210,13 +252,11 @@ class Scheduler:
             group.eqns.append(eqn)
         return self.stored(out)
 
-    def fill(self, out: Var, literal: Literal, eqn: Eqn) -> None:
-        key = (0, out.aval.shape)
-        group = self.siblings.get(key)
-        if group is None or not group.room():
-            group = self.siblings[key] = self.open("loop", out.aval.shape, 0)
+    def fill(self, out: Var, literal: Literal) -> None:
+        """A step that writes a constant out, for a reader that wants it in memory."""
+        group = self.beside(out.aval.shape, [])
+        group.sealed = True
         group.values[out] = self.value(group, literal)
-        group.eqns.append(eqn)
         self.home[out] = group
 
     # -- reductions, products, routines ------------------------------------------------------------------------------
@@ -232,11 +272,7 @@ class Scheduler:
         if group is not None and (group.kind != "loop" or (group.folds and group.reduced != axes)):
             group = None
         if group is None:
-            level = max((self.level(a) + 1 for a in arrays), default=0)
-            key = (level, shape, axes)
-            group = self.siblings.get(key)
-            if group is None or not group.room():
-                group = self.siblings[key] = self.open("loop", shape, level)
+            group = self.beside(shape, arrays, axes)
         group.reduced = axes
         value = self.value(group, source)
         group.folds.append((out, kernel, value))
@@ -260,10 +296,12 @@ class Scheduler:
 
     def sorted_groups(self) -> list[Group]:
         """A topological order that stays close to the program's, so that values die soon (Kahn 1962)."""
-        waiting = {g: len(g.producers - {g}) for g in self.groups}
+        for g in self.groups:
+            g.producers = {self.standing(p) for p in g.producers} - {g}
+        waiting = {g: len(g.producers) for g in self.groups}
         readers: dict[Group, list[Group]] = {g: [] for g in self.groups}
         for g in self.groups:
-            for p in g.producers - {g}:
+            for p in g.producers:
                 readers[p].append(g)
         ready = [(g.order, g) for g in self.groups if not waiting[g]]
         heap = [(order, i, g) for i, (order, g) in enumerate(ready)]

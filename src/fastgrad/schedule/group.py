@@ -38,6 +38,14 @@ class Group:
     producers: set[Group] = field(default_factory=set)
     operands: tuple[Ref, Ref] | None = None
     routine: Routine | None = None
+    sealed: bool = False  # holds values that no equation of its own computes (copies, fills)
+
+    def takes_in(self, peer: Group) -> bool:
+        """Whether the equations of ``peer``, a step of the same level and shape, may move here."""
+        plain = self.kind == peer.kind == "loop" and not peer.folds and not peer.sealed
+        lines = len(self.lines) + len(peer.lines)
+        operands = sum(len(g.loads) + len(g.stores) + len(g.folds) for g in (self, peer))
+        return plain and lines <= MAX_LINES and operands <= MAX_OPERANDS - 3
 
     def room(self) -> bool:
         """Whether one more equation may join."""
@@ -125,7 +133,7 @@ def _two_phase(loop: Loop) -> list[Step]:
 def as_matrices(layout: Layout) -> Layout | None:
     """``[..., i, j]`` with its leading axes merged into one batch axis, or None where they do not merge."""
     *lead, i, j = layout.axes
-    if not all(axis.joined or axis.kind == "zero" for axis in lead[:-1]):
+    if not all(axis.joined for axis in lead[:-1]):
         return None
     batch = lead[-1]._replace(joined=False) if lead else Axis(0, "zero", False)
     shape = (math.prod(layout.shape[:-2]), *layout.shape[-2:])

@@ -97,6 +97,7 @@ def _pad(s: Scheduler, eqn: Eqn) -> None:
     lo, interior = eqn.params["lo"], eqn.params["interior"]
     whole = Ref(Buffer(out.aval.size, out.aval.dtype), Layout.contiguous(out.aval.shape))
     zero = s.open("loop", out.aval.shape, 0)
+    zero.sealed = True
     blank = Var(out.aval)
     zero.values[blank] = s.value(zero, Literal(out.aval.dtype.type(0)))
     zero.stores[blank], zero.eqns = whole, [eqn]
@@ -120,6 +121,7 @@ def _copy_into(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Group | N
         s.stored(atom)
     level = s.level(atom) + 1 if isinstance(atom, Var) else 0
     group = s.open("loop", atom.aval.shape, max(level, above.level + 1 if above else 0))
+    group.sealed = True
     part = Var(atom.aval)
     group.values[part] = s.value(group, atom)
     group.stores[part], group.eqns = target, [eqn]
