@@ -10,13 +10,15 @@ import functools
 import inspect
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from . import autodiff, machine, pytree
-from .core.aval import Aval, aval_of
+from .arguments import DYNAMIC, Call, Splitter, aval
+from .core.aval import Aval
 from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, user_line
 from .executor.executable import Executable, check_backend
@@ -24,7 +26,6 @@ from .trace import inline, trace
 
 T = TypeVar("T")
 _OPTIONS = {"backend", "precision", "static_argnames", "static_argnums", "threads"}
-_DYNAMIC = (np.ndarray, np.generic, bool, int, float, complex, Tracer)
 
 
 def default_backend() -> str:
@@ -35,9 +36,9 @@ def default_backend() -> str:
 def _threads(threads: int | None) -> int:
     if threads is None:
         return machine.available_threads()
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
         raise ArgumentError(f"threads must be a positive integer, got {threads!r}")
-    return min(threads, machine.available_threads())
+    return min(int(threads), machine.available_threads())
 
 
 class Signature:
@@ -70,9 +71,7 @@ class Jitted:
         if options.get("precision") is not None:
             raise ArgumentError(f"precision={options['precision']!r} is not built yet", hint="precision=None")
         self._threads = _threads(options.get("threads"))
-        self._static_argnums = _as_tuple(options.get("static_argnums", ()))
-        self._static_argnames = _as_tuple(options.get("static_argnames", ()))
-        self._static_argnums += _positions(f, self._static_argnames)
+        self._splitter = Splitter(f, options.get("static_argnums", ()), options.get("static_argnames", ()))
         self._signatures: dict[Any, Signature] = {}
         self._hot: Signature | None = None
         self._lock = threading.RLock()
@@ -80,12 +79,10 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         hot = self._hot
         if hot is not None and not kwargs:
-            if hot.flat:
-                leaves: Any = args
-            else:
-                leaves, structure = pytree.flatten((args, kwargs))
-                if structure != hot.structure:
-                    return self._cold(args, kwargs)
+            try:
+                leaves = args if hot.flat else hot.structure.flatten_up_to((args, kwargs))
+            except ValueError:  # another nesting
+                return self._cold(args, kwargs)
             outputs = hot.executable.try_call(leaves)
             if outputs is not None:
                 return hot.pack(outputs)
@@ -93,93 +90,59 @@ class Jitted:
 
     def _cold(self, args: tuple, kwargs: dict) -> Any:
         """Any call but the commonest: find or make the signature, convert the arrays, run."""
-        static, leaves, structure = self._split(args, kwargs)
-        if any(isinstance(leaf, Tracer) for leaf in leaves):
+        call = self._splitter.split(args, kwargs)
+        if any(isinstance(leaf, Tracer) for leaf in call.leaves):
             return self._f(*args, **kwargs)
         try:
-            signature, arrays = self._signature(static, leaves, structure)
+            signature, arrays = self._signature(call)
         except _ClosesOverTrace:
             return self._f(*args, **kwargs)  # part of the outer trace, as if it were written there
         outputs = signature.executable(*arrays)
-        plain = (
-            not kwargs
-            and not static
-            and self._backend == "numba"
-            and all(type(x) is np.ndarray for x in leaves)
-        )
-        if plain:
+        plain = not kwargs and not call.static and all(type(x) is np.ndarray for x in call.leaves)
+        if plain and self._backend == "numba":
             self._hot = signature
         return signature.pack(outputs)
 
-    def _split(self, args: tuple, kwargs: dict) -> tuple[tuple, list[Any], Any]:
-        """Static arguments by key, and the leaves and structure of the others."""
-        numbers = {n % len(args) for n in self._static_argnums if -len(args) <= n < len(args)}
-        static: list[tuple[Any, Any]] = [(n, args[n]) for n in sorted(numbers)]
-        static += [(k, kwargs[k]) for k in sorted(kwargs) if k in self._static_argnames]
-        dynamic = tuple(a for n, a in enumerate(args) if n not in numbers)
-        named = {k: v for k, v in kwargs.items() if k not in self._static_argnames}
-        leaves, structure = pytree.flatten((dynamic, named))
-        # Strings, callables and other non-numbers inside the arguments are static too: they decide what is traced.
-        static += [(("leaf", i), leaf) for i, leaf in enumerate(leaves) if not isinstance(leaf, _DYNAMIC)]
-        return tuple(static), leaves, structure
-
-    def _signature(self, static: tuple, leaves: list[Any], structure: Any) -> tuple[Signature, list[Any]]:
-        fixed, avals, arrays = _dynamic(static, leaves)
-        key = (
-            structure,
-            avals,
-            tuple((k, type(v), v) for k, v in static),
-        )  # 1, 1.0 and True trace differently
-        try:
-            found = self._signatures.get(key)
-        except TypeError:
-            bad = next(v for _, v in static if not _hashable(v))
-            raise ArgumentError(
-                f"a static argument must be hashable, got {type(bad).__name__}", at=user_line()
-            ) from None
+    def _signature(self, call: Call) -> tuple[Signature, list[Any]]:
+        avals, arrays = call.dynamic()
+        key = call.key(avals)
+        found = self._signatures.get(key)
         if found is None:
             with self._lock:
-                found = self._signatures.get(key) or self._build(static, leaves, structure, avals, fixed)
+                found = self._signatures.get(key) or self._build(call, avals)
                 self._signatures[key] = found
         return found, arrays
 
-    def _build(
-        self, static: tuple, leaves: list[Any], structure: Any, avals: tuple[Aval, ...], fixed: set[int]
-    ) -> Signature:
-        graph, tree = self._trace(static, leaves, structure, avals, fixed)
+    def _build(self, call: Call, avals: tuple[Aval, ...]) -> Signature:
+        graph, tree = self._trace(call, avals)
         if any(isinstance(value, Tracer) for _, value in graph.captured):
             raise _ClosesOverTrace
         executable = Executable(graph, backend=self._backend, threads=self._threads)
-        args_are_leaves = structure == pytree.flatten((tuple(range(len(avals))), {}))[1] and not fixed
-        return Signature(executable, structure, None if tree == pytree.LEAF else tree, args_are_leaves)
+        args_are_leaves = (
+            call.structure == pytree.flatten((tuple(range(len(avals))), {}))[1] and not call.fixed
+        )
+        return Signature(executable, call.structure, None if tree == pytree.LEAF else tree, args_are_leaves)
 
-    def _trace(
-        self, static: tuple, leaves: list[Any], structure: Any, avals: tuple[Aval, ...], fixed: set[int]
-    ) -> tuple[Graph, Any]:
+    def _trace(self, call: Call, avals: tuple[Aval, ...]) -> tuple[Graph, Any]:
         """The graph of the flat function, and how its outputs nest."""
         tree: list[Any] = []
 
         def flat(*arrays: Any) -> list[Any]:
-            given = iter(arrays)
-            values = [leaf if i in fixed else next(given) for i, leaf in enumerate(leaves)]
-            dynamic, named = pytree.unflatten(structure, values)
-            args, kwargs = _merge(static, dynamic, named)
-            outputs, out_structure = pytree.flatten(self._f(*args, **kwargs))
-            tree.append(out_structure)
+            args, kwargs = call.rebuild(arrays)
+            outputs, structure = pytree.flatten(self._f(*args, **kwargs))
+            tree.append(structure)
             return [_output(o) for o in outputs]
 
         return trace(flat, avals, name=getattr(self._f, "__name__", "f")), tree[0]
 
     def lower(self, *args: Any, **kwargs: Any) -> Graph:
         """The traced graph for these arguments, nothing compiled."""
-        static, leaves, structure = self._split(args, kwargs)
-        fixed, avals, _ = _dynamic(static, leaves)
-        return self._trace(static, leaves, structure, avals, fixed)[0]
+        call = self._splitter.split(args, kwargs)
+        return self._trace(call, call.dynamic()[0])[0]
 
     def compile(self, *args: Any, **kwargs: Any) -> Executable:
         """The `Executable` for these arguments (arrays of the right shapes and dtypes), compiled but not run."""
-        static, leaves, structure = self._split(args, kwargs)
-        return self._signature(static, leaves, structure)[0].executable
+        return self._signature(self._splitter.split(args, kwargs))[0].executable
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -188,56 +151,12 @@ class Jitted:
         return f"<compiled {getattr(self._f, '__name__', self._f)!s}, {len(self._signatures)} signatures>"
 
 
-def _dynamic(static: tuple, leaves: list[Any]) -> tuple[set[int], tuple[Aval, ...], list[Any]]:
-    """Which leaves are static; avals and arrays of the others."""
-    fixed = {key[1] for key, _ in static if isinstance(key, tuple)}
-    dynamic = [leaf for i, leaf in enumerate(leaves) if i not in fixed]
-    avals = tuple(_aval(leaf) for leaf in dynamic)
-    arrays = [
-        a if isinstance(a, np.ndarray) else np.asarray(a, v.dtype)
-        for a, v in zip(dynamic, avals, strict=True)
-    ]
-    return fixed, avals, arrays
-
-
 class _ClosesOverTrace(Exception):
     """The function reads values of a trace under way: it cannot be compiled apart from it."""
 
 
-def _merge(static: tuple, dynamic: tuple, named: dict) -> tuple[tuple, dict]:
-    positions = {key: value for key, value in static if isinstance(key, int)}
-    rest = iter(dynamic)
-    args = tuple(positions[n] if n in positions else next(rest) for n in range(len(positions) + len(dynamic)))
-    return args, named | {key: value for key, value in static if isinstance(key, str)}
-
-
-def _positions(f: Callable, names: Sequence[str]) -> tuple[int, ...]:
-    """Where in the argument list the parameters ``names`` stand: they are static however they are passed."""
-    try:
-        parameters = list(inspect.signature(f).parameters)
-    except (TypeError, ValueError):
-        return ()
-    return tuple(parameters.index(name) for name in names if name in parameters)
-
-
-def _hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
-def _as_tuple(value: Any) -> tuple:
-    return value if isinstance(value, tuple) else tuple(value) if isinstance(value, list) else (value,)
-
-
-def _aval(leaf: Any) -> Aval:
-    return leaf.aval if isinstance(leaf, Tracer) else aval_of(leaf)
-
-
 def _output(value: Any) -> Any:
-    if not isinstance(value, _DYNAMIC):
+    if not isinstance(value, DYNAMIC):
         raise DTypeError(
             f"a traced function must return arrays or numbers, got {type(value).__name__}", at=user_line()
         )
@@ -325,9 +244,9 @@ def _value_and_grad(f: Callable, argnums: Any, has_aux: bool) -> Callable:
         chosen = _chosen(args, numbers)
         leaves, structure = pytree.flatten([args[n] for n in chosen])
         for leaf in leaves:
-            if _aval(leaf).dtype.kind != "f":
+            if aval(leaf).dtype.kind != "f":
                 raise DTypeError(
-                    f"grad: differentiates by float arguments, got {_aval(leaf)}",
+                    f"grad: differentiates by float arguments, got {aval(leaf)}",
                     hint=".astype(np.float64)",
                     at=user_line(),
                 )
@@ -338,11 +257,15 @@ def _value_and_grad(f: Callable, argnums: Any, has_aux: bool) -> Callable:
             for n, value in zip(chosen, pytree.unflatten(structure, values), strict=True):
                 new[n] = value
             result = f(*new, **kwargs)
+            if has_aux and not (isinstance(result, tuple) and len(result) == 2):
+                raise ArgumentError(
+                    "grad: with has_aux the function must return (value, aux)", at=user_line()
+                )
             value, aux = result if has_aux else (result, None)
             parts["aux"] = pytree.flatten(aux)
             outs = pytree.flatten(value)[0]
             shown = (
-                _aval(outs[0]) if len(outs) == 1 and isinstance(outs[0], _DYNAMIC) else f"{len(outs)} values"
+                aval(outs[0]) if len(outs) == 1 and isinstance(outs[0], DYNAMIC) else f"{len(outs)} values"
             )
             if not isinstance(shown, Aval) or shown.shape:
                 raise ShapeError(
@@ -355,7 +278,7 @@ def _value_and_grad(f: Callable, argnums: Any, has_aux: bool) -> Callable:
                 )
             return [outs[0], *parts["aux"][0]]
 
-        graph = trace(flat, [_aval(leaf) for leaf in leaves], name=getattr(f, "__name__", "f"))
+        graph = trace(flat, [aval(leaf) for leaf in leaves], name=getattr(f, "__name__", "f"))
         joint = autodiff.vjp(graph, range(len(leaves)))
         seeds = [np.ones((), a.aval.dtype)[()] for a in graph.outputs[:1]]
         seeds += [_zero(a.aval) for a in graph.outputs[1:] if autodiff.is_float(a)]
@@ -377,7 +300,10 @@ def _chosen(args: tuple, numbers: tuple[int, ...]) -> list[int]:
     for n in numbers:
         if not isinstance(n, int) or not -len(args) <= n < len(args):
             raise ArgumentError(f"grad: argnums {n!r} with {len(args)} positional arguments", at=user_line())
-    return [n % len(args) for n in numbers]
+    chosen = [n % len(args) for n in numbers]
+    if len(set(chosen)) < len(chosen):
+        raise ArgumentError(f"grad: argnums names an argument twice, got {numbers}", at=user_line())
+    return chosen
 
 
 def _renamed(f: Callable, how: str, new: Callable) -> Callable:
@@ -398,8 +324,15 @@ def _memoised(f: Callable, how: str, options: dict[str, Any], make: Callable[[],
     if not inspect.isfunction(f):
         return make()
     key = (how, tuple(sorted((k, v) for k, v in options.items() if v is not None)))
+    try:
+        hash(key)
+    except TypeError:  # an option that no signature can be: the constructor says which
+        return make()
     with _memo_lock:
-        memo = f.__dict__.setdefault("__fastgrad__", {})
+        owner, memo = f.__dict__.get("__fastgrad__", (None, {}))
+        if owner is None or owner() is not f:  # none yet, or functools.wraps copied that of another function
+            memo = {}
+            f.__dict__["__fastgrad__"] = (weakref.ref(f), memo)
         if key not in memo:
             memo[key] = make()
         return memo[key]

@@ -42,7 +42,10 @@ class Graph:
             raise ArgumentError("Graph: already compiled, it takes no more inputs", hint="a new fg.Graph()")
         if name in self._inputs:
             raise ArgumentError(f"Graph: input {name!r} exists already")
-        self._inputs[name] = self._builder.input(Aval(normalize_shape("input", shape), check_dtype(dtype)))
+        sizes = normalize_shape("input", shape)
+        if any(n < 0 for n in sizes):
+            raise ShapeError(f"Graph: input {name!r} has a negative size, got {list(sizes)}")
+        self._inputs[name] = self._builder.input(Aval(sizes, check_dtype(dtype)))
         return self._inputs[name]
 
     def output(self, *values: Any) -> None:

@@ -103,12 +103,12 @@ linalg = types.SimpleNamespace(norm=_linalg.norm, matmul=matmul)
 
 def zeros(shape: Any, dtype: Any = np.float64) -> np.ndarray:
     """A NumPy array of zeros (writable: fill it before it meets a traced value)."""
-    return np.zeros(shape, as_dtype(dtype))
+    return np.zeros(normalize_shape("zeros", shape), as_dtype(dtype))
 
 
 def ones(shape: Any, dtype: Any = np.float64) -> np.ndarray:
     """A NumPy array of ones."""
-    return np.ones(shape, as_dtype(dtype))
+    return np.ones(normalize_shape("ones", shape), as_dtype(dtype))
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
@@ -116,7 +116,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     value = operand(fill_value) if dtype is None else cast(operand(fill_value), as_dtype(dtype))
     if isinstance(value, Tracer):
         return broadcast_to(value, shape)
-    return np.full(shape, value, aval(value).dtype)
+    return np.full(normalize_shape("full", shape), value, aval(value).dtype)
 
 
 def arange(*args: Any, dtype: Any = None) -> np.ndarray:

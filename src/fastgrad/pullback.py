@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from . import autodiff, passes, pytree
-from .api import _aval, _memoised, _threads, default_backend
+from .api import _memoised, _threads, default_backend
+from .arguments import aval
 from .core.aval import Aval
 from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, user_line
@@ -53,7 +54,7 @@ class _Vjp:
 
     def __call__(self, *primals: Any) -> tuple:
         leaves, structure = pytree.flatten(primals)
-        avals = tuple(_aval(leaf) for leaf in leaves)
+        avals = tuple(aval(leaf) for leaf in leaves)
         traced = any(isinstance(leaf, Tracer) for leaf in leaves)
         key = (structure, avals)
         with self.lock:
@@ -147,23 +148,23 @@ class _Halves:
                 at=user_line(),
             )
         checked = []
-        for i, (aval, is_float) in enumerate(zip(self.outputs, self.floats, strict=True)):
+        for i, (want, is_float) in enumerate(zip(self.outputs, self.floats, strict=True)):
             if not is_float:
                 continue
             if i >= len(leaves):
-                checked.append(np.zeros(aval.shape, aval.dtype))
+                checked.append(np.zeros(want.shape, want.dtype))
                 continue
-            got = _aval(leaves[i])
-            if got.shape != aval.shape:
+            got = aval(leaves[i])
+            if got.shape != want.shape:
                 raise ShapeError(
-                    f"pullback: the cotangent of output {i} must be {aval}, got {got}", at=user_line()
+                    f"pullback: the cotangent of output {i} must be {want}, got {got}", at=user_line()
                 )
-            if got.dtype != aval.dtype and not got.weak:
+            if got.dtype != want.dtype and not got.weak:
                 raise DTypeError(
-                    f"pullback: the cotangent of output {i} must be {aval}, got {got}",
-                    hint=f".astype(np.{aval.dtype.name})", at=user_line(),
+                    f"pullback: the cotangent of output {i} must be {want}, got {got}",
+                    hint=f".astype(np.{want.dtype.name})", at=user_line(),
                 )  # fmt: skip
-            checked.append(leaves[i] if isinstance(leaves[i], Tracer) else np.asarray(leaves[i], aval.dtype))
+            checked.append(leaves[i] if isinstance(leaves[i], Tracer) else np.asarray(leaves[i], want.dtype))
         return checked
 
     def nest(self, cotangents: Sequence[Any]) -> tuple:
@@ -176,9 +177,9 @@ class _Halves:
 
 def _offsets(avals: Sequence[Aval]) -> tuple[list[int], int]:
     offsets, end = [], 0
-    for aval in avals:
+    for each in avals:
         offsets.append(end)
-        end += -(-aval.nbytes // ALIGN) * ALIGN
+        end += -(-each.nbytes // ALIGN) * ALIGN
     return offsets, end
 
 

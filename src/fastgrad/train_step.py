@@ -106,7 +106,7 @@ class TrainStep:
             arrays = [_batch_array(leaf) for leaf in leaves]
             signature = self._signature(structure, arrays)
             results = signature.step(arrays)
-            if all(type(a) is np.ndarray for a in batch) and signature.native is not None:
+            if all(type(a) is np.ndarray for a in batch):
                 self._hot = signature
             return signature.pack(results)
 
@@ -152,6 +152,7 @@ class TrainStep:
         Raises: as a step; labels are checked for all of ``arrays`` before the first update.
         """
         data = [_batch_array(a) for a in arrays]
+        data = [a.copy() if np.may_share_memory(a, self._state.memory) else a for a in data]
         count = _common_length(data)
         for name, value in (("batch_size", batch_size), ("epochs", epochs)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
@@ -159,6 +160,12 @@ class TrainStep:
         whole, rest = divmod(count, int(batch_size))
         if drop_last and not whole:
             raise ArgumentError(f"TrainStep.run: drop_last leaves no batch of {batch_size} in {count} rows")
+        if shuffle is not None and (
+            isinstance(shuffle, bool) or not isinstance(shuffle, int | np.integer) or shuffle < 0
+        ):
+            raise ArgumentError(
+                f"TrainStep.run: shuffle is a seed (an integer of at least 0) or None, got {shuffle!r}"
+            )
         rng = None if shuffle is None else np.random.default_rng(shuffle)
         parts = [(0, whole, int(batch_size))] * (whole > 0) + [(whole * int(batch_size), 1, rest)] * (
             rest > 0 and not drop_last
@@ -320,6 +327,12 @@ class _Signature:
 
     def try_step(self, batch: Sequence[Any]) -> list[np.ndarray] | None:
         """The hot path; None when an array is not exactly as planned."""
+        if self.interpreted is not None:
+            planned = len(batch) == len(self.avals) and all(
+                type(a) is np.ndarray and a.shape == v.shape and a.dtype == v.dtype
+                for a, v in zip(batch, self.avals, strict=True)
+            )
+            return self.interpreted(*batch) if planned else None
         workspace = self.workspace
         assert workspace is not None and self.captured is not None
         self.captured.refresh()

@@ -80,7 +80,8 @@ def aval_of(value: Any) -> Aval:
         return Aval((), np.dtype(np.float64), weak=True)
     if isinstance(value, complex):
         raise DTypeError(
-            "complex numbers are not supported", hint="split it into its real and imaginary parts"
+            "complex numbers are not supported, got complex",
+            hint="split it into its real and imaginary parts",
         )
     raise DTypeError(
         f"expected an array or a number, got {type(value).__name__}", hint="convert it with np.asarray"

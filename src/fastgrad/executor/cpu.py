@@ -193,14 +193,21 @@ class Workspace:
             raise self.failure()
 
     def failure(self) -> OutOfBoundsError:
-        """The error for the row at which the run stopped."""
-        step = self.native.tape.sources[int(self.pc[0]) - 1].step
+        """The error for the row at which the run stopped: which index, of which op, at the user's line."""
+        row = int(self.pc[0]) - 1
+        step = self.native.tape.sources[row].step
         eqn = step.eqns[0]
-        size = eqn.params.get(
-            "size", eqn.inputs[0].aval.shape[eqn.params["axis"]] if "axis" in eqn.params else None
-        )
+        which = 0 if eqn.prim.name == "check_index" else 1  # where the indices stand among the operands
+        plan, indices = self.native.tape.words, eqn.inputs[which].aval
+        size = eqn.params["size"] if "size" in eqn.params else eqn.inputs[0].aval.shape[eqn.params["axis"]]
+        desc = int(plan[plan[rt.ROWS_AT] + rt.ROW * row + rt.DESC])
+        address = int(self.words[rt.CONTROL + len(self.native.kernels) + desc + which])
+        memory: Any = (ctypes.c_char * indices.nbytes).from_address(address)
+        values = np.frombuffer(memory, indices.dtype)
+        low = 0 if which == 0 else -size
+        bad = values[(values < low) | (values >= size)][0]
         return OutOfBoundsError(
-            f"{eqn.prim.name}: an index is outside its axis of length {size}", at=eqn.source
+            f"{eqn.prim.name}: index {bad} is out of bounds for an axis of size {size}", at=eqn.source
         )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..core.graph import Atom, Eqn, Graph, Var
-from ..core.loops import View
+from ..core.loops import Library, View
+from ..errors import FastgradError
 
 
 def interpret(graph: Graph) -> Callable[..., list[Any]]:
@@ -37,16 +38,20 @@ def interpret(graph: Graph) -> Callable[..., list[Any]]:
     kept = set(graph.outputs) | set(graph.inputs) | {v for v, _ in graph.captured}
     body = []
     for i, eqn in enumerate(graph.eqns):
-        args = ", ".join(read(a) for a in eqn.inputs)
+        args = [read(a) for a in eqn.inputs]
         for var in eqn.outputs:
             names[var] = f"v{len(names)}"
-        scope[f"op{i}"] = _bound(eqn)
+        call = f"op{i}({', '.join(args)})"
+        if eqn.prim.name in _INFIX and eqn.inputs[0].aval.dtype.kind == "f":
+            call = f" {_INFIX[eqn.prim.name]} ".join(args)
+        else:
+            scope[f"op{i}"] = _bound(eqn)
         dying = [
             names[v]
             for v in dict.fromkeys(eqn.inputs)
             if isinstance(v, Var) and last[v] == i and v not in kept
         ]
-        body.append(f"    {', '.join(names[v] for v in eqn.outputs)} = op{i}({args})")
+        body.append(f"    {', '.join(names[v] for v in eqn.outputs)} = {call}")
         if dying:
             body.append(f"    del {', '.join(dying)}")
     own = {v for eqn in graph.eqns if not _may_alias(eqn) for v in eqn.outputs}
@@ -62,6 +67,20 @@ def interpret(graph: Graph) -> Callable[..., list[Any]]:
     return _quiet(scope["run"])
 
 
+_INFIX = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "pow": "**",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+}
+"""Ops of floats that are a Python operator: on NumPy scalars that is a tenth of a ufunc's time."""
+
+
 def _may_alias(eqn: Eqn) -> bool:
     """Whether the reference may return its operand or a view of it."""
     return isinstance(eqn.prim.kernel, View) or eqn.prim.name in ("check_index", "stop_gradient", "cast")
@@ -72,7 +91,22 @@ def _own(value: Any) -> np.ndarray:
 
 
 def _bound(eqn: Eqn) -> Callable[..., Any]:
-    return partial(eqn.prim.reference, **eqn.params) if eqn.params else eqn.prim.reference
+    """The reference with its parameters; a routine that may refuse its operands says at which line of the user's."""
+    floats = eqn.inputs[0].aval.dtype.kind == eqn.outputs[0].aval.dtype.kind == "f"
+    if eqn.prim.name == "cast" and floats and not eqn.outputs[0].aval.shape:
+        return eqn.params["dtype"].type
+    call = partial(eqn.prim.reference, **eqn.params) if eqn.params else eqn.prim.reference
+    if not isinstance(eqn.prim.kernel, Library):
+        return call
+
+    def located(*args: Any) -> Any:
+        try:
+            return call(*args)
+        except FastgradError as error:
+            error.at = error.at or eqn.source
+            raise
+
+    return located
 
 
 def _quiet(run: Callable[..., list[Any]]) -> Callable[..., list[Any]]:

@@ -34,8 +34,10 @@ def _check_integers(op: str, indices: Aval) -> None:
 def _check_bounds(op: str, indices: Any, size: int, lowest: int) -> Any:
     """``indices``; `OutOfBoundsError` names the first outside ``[lowest, size)``."""
     indices = np.asarray(indices)
-    outside = (indices < lowest) | (indices >= size)
-    if outside.any():
+    if indices.size and (
+        np.minimum.reduce(indices, None) < lowest or np.maximum.reduce(indices, None) >= size
+    ):
+        outside = (indices < lowest) | (indices >= size)
         raise OutOfBoundsError(
             f"{op}: index {indices[outside].flat[0]} is out of bounds for an axis of size {size}"
         )
@@ -176,7 +178,7 @@ def _check_rule(indices: Aval, *, size: int) -> Aval:
 check_index_p = Primitive(
     "check_index",
     abstract=_check_rule,
-    reference=lambda indices, *, size: np.array(_check_bounds("check_index", indices, size, 0)),
+    reference=lambda indices, *, size: _check_bounds("check_index", indices, size, 0),
     vjp=lambda ct, out, indices, *, size: (None,),
     jvp=lambda tangents, out, indices, *, size: None,
     batch=lambda args, batched, *, size: check_index_p(args[0], size=size),

@@ -75,7 +75,7 @@ def _inverse(perm: Sequence[int]) -> tuple[int, ...]:
 transpose_p = Primitive(
     "transpose",
     abstract=_transpose_rule,
-    reference=lambda x, *, perm: np.transpose(x, perm),
+    reference=lambda x, *, perm: np.asarray(x).transpose(perm),
     vjp=lambda ct, out, x, *, perm: (transpose_p(ct, perm=_inverse(perm)),),
     jvp=linear_jvp(lambda: transpose_p),
     batch=lambda args, batched, *, perm: transpose_p(args[0], perm=(0, *(p + 1 for p in perm))),

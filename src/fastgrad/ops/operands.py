@@ -25,7 +25,13 @@ def operand(value: Any) -> Any:
             hint="np.stack([...])",
             at=user_line(),
         )
-    if value is None or isinstance(value, str | bytes | dict | set | complex):
+    if isinstance(value, complex):
+        try:
+            aval_of(value)
+        except DTypeError as error:
+            error.at = user_line()
+            raise
+    if value is None or isinstance(value, str | bytes | dict | set):
         raise DTypeError(f"expected an array or a number, got {type(value).__name__}", at=user_line())
     return np.asarray(value)
 
@@ -95,8 +101,10 @@ def normalize_axes(op: str, axis: Any, ndim: int) -> tuple[int, ...]:
 
 def normalize_shape(op: str, shape: Any) -> tuple[int, ...]:
     """A shape argument, an integer or several, as a tuple of Python integers."""
-    sizes = shape if isinstance(shape, Iterable) else (shape,)
+    sizes = shape if isinstance(shape, Iterable) and not isinstance(shape, Tracer) else (shape,)
     try:
         return tuple(operator.index(n) for n in sizes)
+    except TraceError:
+        raise  # a traced size: its own message says more
     except TypeError:
         raise ShapeError(f"{op}: a shape holds integers, got {shape!r}", at=user_line()) from None

@@ -40,7 +40,7 @@ def _reshape_rule(x: Aval, *, shape: tuple[int, ...]) -> Aval:
 reshape_p = Primitive(
     "reshape",
     abstract=_reshape_rule,
-    reference=lambda x, *, shape: np.reshape(x, shape),
+    reference=lambda x, *, shape: np.asarray(x).reshape(shape),
     vjp=lambda ct, out, x, *, shape: (reshape_p(ct, shape=shape_of(x)),),
     jvp=linear_jvp(lambda: reshape_p),
     batch=lambda args, batched, *, shape: reshape_p(args[0], shape=(shape_of(args[0])[0], *shape)),
@@ -155,7 +155,7 @@ def shift(axes: Sequence[int]) -> tuple[int, ...]:
 reduce_sum_p = Primitive(
     "reduce_sum",
     abstract=_sum_rule,
-    reference=lambda x, *, axes: np.sum(x, axis=axes, dtype=np.asarray(x).dtype),
+    reference=lambda x, *, axes: np.add.reduce(x, axes, dtype=np.asarray(x).dtype),
     vjp=lambda ct, out, x, *, axes: (spread(ct, shape_of(x), axes),),
     jvp=linear_jvp(lambda: reduce_sum_p),
     batch=lambda args, batched, *, axes: reduce_sum_p(args[0], axes=shift(axes)),

@@ -14,7 +14,7 @@ from .dce import dce
 from .fold import fold
 from .simplify import simplify
 
-PASSES = (dce, fold, simplify, cse, dce)
+PASSES = (dce, simplify, fold, simplify, cse, dce)
 
 
 def run(graph: Graph) -> Graph:

@@ -10,10 +10,11 @@ from ..core.graph import Atom, Eqn, Graph, Literal, Var
 Substitution = dict[Var, Atom]
 
 
-def substitute(graph: Graph, rule: Callable[[Eqn], Eqn | Atom]) -> Graph:
+def substitute(graph: Graph, rule: Callable[[Eqn], Eqn | Atom | list[Eqn]]) -> Graph:
     """Apply ``rule`` to each equation in order, with earlier replacements already made in its inputs.
 
-    A rule returns the equation (maybe changed, same outputs) or the atom that its single output equals.
+    A rule returns the equation (maybe changed, same outputs), several equations of which the last has its outputs, or the
+    atom that its single output equals.
     """
     known: Substitution = {}
     eqns: list[Eqn] = []
@@ -26,6 +27,8 @@ def substitute(graph: Graph, rule: Callable[[Eqn], Eqn | Atom]) -> Graph:
         result = rule(eqn if inputs == eqn.inputs else replace(eqn, inputs=inputs))
         if isinstance(result, Eqn):
             eqns.append(result)
+        elif isinstance(result, list):
+            eqns += result
         else:
             known[eqn.outputs[0]] = result
     return replace(graph, eqns=tuple(eqns), outputs=tuple(read(a) for a in graph.outputs))

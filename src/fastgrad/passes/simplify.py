@@ -1,16 +1,21 @@
-"""Local identities that hold bit for bit (``x + 0`` does not: it turns -0.0 into 0.0).
+"""Local identities that hold bit for bit and look at structure alone.
 
-x*1, x/1, x-0, pow(x,1), cast to its own dtype, stop_gradient -> x
-reshape, transpose, broadcast_to, sum over no axes: without effect -> x;   two reshapes or transposes in a row -> one
-add(x, broadcast_to(y)) with x of the full shape -> add(x, y)      elementwise ops broadcast by themselves
+    cast to its own dtype, stop_gradient, two sign changes -> x
+    reshape, transpose, broadcast_to, sum over no axes: without effect -> x;   two reshapes or transposes in a row -> one
+    add(x, broadcast_to(y)) with x of the full shape -> add(x, y)      elementwise ops broadcast by themselves
+    neg(broadcast_to(s)), reshape(broadcast_to(s)) of a scalar s -> broadcast_to(neg(s)), broadcast_to(s)
+
+``x * 1 -> x`` is not among them: the 1 may be a batch size, and a batch of one would get kernels of its own. One more
+multiplication inside a fused kernel costs nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from ..core.aval import Aval
 from ..core.graph import Atom, Eqn, Graph, Var
-from ..core.loops import Pointwise
+from ..core.loops import Pointwise, View
 from .rewrite import substitute
 
 
@@ -18,10 +23,12 @@ def simplify(graph: Graph) -> Graph:
     """One sweep, each equation seen after its inputs were simplified."""
     made: dict[Var, Eqn] = {}
 
-    def rule(eqn: Eqn) -> Eqn | Atom:
-        result = _identity(_implicit_broadcast(eqn, made), made)
-        if isinstance(result, Eqn):
-            made.update(dict.fromkeys(result.outputs, result))
+    def rule(eqn: Eqn) -> Eqn | Atom | list[Eqn]:
+        late = _broadcast_late(_implicit_broadcast(eqn, made), made)
+        result = _identity(late[0], made) if len(late) == 1 else late
+        for new in result if isinstance(result, list) else [result]:
+            if isinstance(new, Eqn):
+                made.update(dict.fromkeys(new.outputs, new))
         return result
 
     return substitute(graph, rule)
@@ -64,3 +71,31 @@ def _implicit_broadcast(eqn: Eqn, made: dict[Var, Eqn]) -> Eqn:
         if source is not None and source.prim.name == "broadcast_to" and others:
             inputs[i] = source.inputs[0]
     return eqn if tuple(inputs) == eqn.inputs else replace(eqn, inputs=tuple(inputs))
+
+
+def _broadcast_late(eqn: Eqn, made: dict[Var, Eqn]) -> list[Eqn]:
+    """Work on a scalar before it is broadcast, not after."""
+    scalars: list[Atom] = []
+    spread: Eqn | None = None
+    for atom in eqn.inputs:
+        source = made.get(atom) if isinstance(atom, Var) else None
+        if source is not None and source.prim.name == "broadcast_to" and not source.inputs[0].aval.shape:
+            spread = source
+            scalars.append(source.inputs[0])
+        elif atom.aval.shape:
+            return [eqn]
+        else:
+            scalars.append(atom)
+    out = eqn.outputs[0]
+    if spread is None or not out.aval.shape:
+        return [eqn]
+    shape = {"shape": out.aval.shape}
+    if isinstance(eqn.prim.kernel, View) and "shape" in eqn.params:
+        return [replace(spread, outputs=eqn.outputs, params=shape, source=eqn.source)]
+    if not isinstance(eqn.prim.kernel, Pointwise):
+        return [eqn]
+    scalar = Var(Aval((), out.aval.dtype, out.aval.weak))
+    return [
+        replace(eqn, inputs=tuple(scalars), outputs=(scalar,)),
+        replace(spread, inputs=(scalar,), outputs=eqn.outputs, params=shape, source=eqn.source),
+    ]

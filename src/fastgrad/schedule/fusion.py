@@ -82,9 +82,8 @@ class Scheduler:
 
     def lazy_view(self, eqn: Eqn, kernel: View) -> None:
         source, out = eqn.inputs[0], eqn.outputs[0]
-        number = source if isinstance(source, Literal) else self.constants.get(source)
-        if number is not None:
-            self.constants[out] = number
+        if isinstance(source, Literal) or source in self.constants:
+            self.constants[out] = source if isinstance(source, Literal) else self.constants[source]
             return
         ref = self.stored(source)
         layout = kernel.layout(ref.layout, out.aval.shape, **eqn.params)

@@ -1,0 +1,116 @@
+"""Kernel text as plain Python: each tape runs on the twins of the intrinsics and gives what NumPy and machine code give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from cases import CASES, Case
+from fastgrad import autodiff, memory, passes
+from fastgrad.codegen import compile as compiler
+from fastgrad.codegen import runtime as rt
+from fastgrad.core.aval import aval_of
+from fastgrad.core.graph import Graph
+from fastgrad.executor import tape
+from fastgrad.executor.cpu import aligned
+from fastgrad.executor.executable import Executable
+from fastgrad.memory import Location
+from fastgrad.nn import functional as F
+from fastgrad.schedule import schedule
+from fastgrad.trace import trace
+
+
+def tape_of(graph: Graph) -> tape.Tape:
+    """The tape of ``graph``, nothing compiled."""
+    steps = schedule(graph)
+    inputs = [Location("input", i) for i in range(len(steps.inputs))]
+    outputs = [Location("output", i) for i in range(len(steps.outputs))]
+    return tape.build([tape.Segment(memory.plan(steps, inputs, outputs))], threads=1)
+
+
+def descriptors(
+    built: tape.Tape, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], arena
+) -> np.ndarray:
+    """The descriptor words with every address in place, as a workspace and `run` put them there."""
+    plan = built.words
+    words = plan[plan[rt.WORDS_AT] :][: plan[rt.N_WORDS]].copy()
+    bases = {
+        rt.ARENA: [arena.ctypes.data],
+        rt.INPUT: [a.ctypes.data for a in inputs],
+        rt.OUTPUT: [a.ctypes.data for a in outputs],
+    }
+    relocs = plan[plan[rt.RELOCS_AT] :][: rt.RELOC * plan[rt.N_RELOCS]].reshape(-1, rt.RELOC)
+    for word, space, number, offset, _ in relocs:
+        words[word] = bases[int(space)][number] + offset
+    return words
+
+
+def run_in_python(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """``graph`` (after the passes) row by row with the JIT off; each row in two pieces, the later tiles first."""
+    built = tape_of(graph)
+    inputs = [np.ascontiguousarray(a) for a in (*arrays, *(value for _, value in graph.captured))]
+    outputs = [np.empty(a.aval.shape, a.aval.dtype) for a in graph.outputs]
+    arena = aligned(built.arena_bytes)
+    words = descriptors(built, inputs, outputs, arena)
+    rows = built.words[rt.HEADER :][: rt.ROW * built.words[rt.N_ROWS]].reshape(-1, rt.ROW)
+    with np.errstate(all="ignore"):
+        for row in rows:
+            kernel = compiler.define(built.texts[row[rt.KERNEL]], jit=False)
+            desc, tiles = words.ctypes.data + 8 * int(row[rt.DESC]), int(row[rt.TILES])
+            assert kernel(desc, tiles // 2, tiles) == 0
+            assert kernel(desc, 0, tiles // 2) == 0
+    return outputs
+
+
+def graph_of(case: Case) -> Graph:
+    arrays = case.inputs()
+    return passes.run(trace(lambda *xs: [case.fn(*xs)], [aval_of(a) for a in arrays], name=case.name))
+
+
+def close(got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
+    for a, b in zip(got, expected, strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        tolerance = 1e-6 if b.dtype == np.float32 else 1e-12
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_python_kernels_are_numpy(case: Case):
+    arrays = case.inputs()
+    close(run_in_python(graph_of(case), arrays), [case.oracle(*arrays)])
+
+
+def _first_rows() -> list[Case]:
+    """The first row of each op."""
+    rows: dict[str, Case] = {}
+    for case in CASES:
+        rows.setdefault(case.name.split("-")[0], case)
+    return list(rows.values())
+
+
+@pytest.mark.parametrize("case", _first_rows(), ids=lambda case: case.name)
+def test_python_kernels_are_the_compiled_kernels(case: Case):
+    graph, arrays = graph_of(case), case.inputs()
+    close(run_in_python(graph, arrays), Executable(graph)(*arrays))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_a_network_forward_and_backward(dtype: str):
+    rng = np.random.default_rng(0)
+    shapes = ((5, 4), (4, 6), (6,), (6, 3))
+    arrays = [np.asarray(rng.standard_normal(s), dtype) for s in shapes] + [rng.integers(0, 3, 5)]
+
+    def loss(x, w1, b1, w2, y):
+        return [F.cross_entropy(np.tanh(x @ w1 + b1) @ w2, y)]
+
+    joint = passes.run(autodiff.vjp(trace(loss, [aval_of(a) for a in arrays]), range(4)))
+    arrays.append(np.ones((), dtype))
+    close(run_in_python(joint, arrays), Executable(joint)(*arrays))
+
+
+def test_an_index_out_of_bounds_is_a_status():
+    case = next(c for c in CASES if c.name == "check_index")
+    with pytest.raises(AssertionError, match="1 == 0"):
+        run_in_python(graph_of(case), [np.array([0, 1, 2, 3])])

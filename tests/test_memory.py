@@ -1,0 +1,237 @@
+"""The memory plan: live values never share bytes, but where a step writes over the operand that dies in it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+from fastgrad import autodiff, memory, passes
+from fastgrad.core.aval import aval_of
+from fastgrad.core.graph import Graph
+from fastgrad.memory import ALIGN, Location, MemoryPlan
+from fastgrad.nn import functional as F
+from fastgrad.schedule import Buffer, Loop, schedule
+from fastgrad.trace import trace
+
+
+def f32(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
+def graph_of(fn: Callable, *arrays: np.ndarray) -> Graph:
+    def flat(*xs):
+        out = fn(*xs)
+        return list(out) if isinstance(out, tuple) else [out]
+
+    return trace(flat, [aval_of(a) for a in arrays], name=getattr(fn, "__name__", "f"))
+
+
+def plan_of(graph: Graph) -> MemoryPlan:
+    steps = schedule(passes.run(graph))
+    inputs = [Location("input", i) for i in range(len(steps.inputs))]
+    return memory.plan(steps, inputs, [Location("output", i) for i in range(len(steps.outputs))])
+
+
+def mlp(x, w1, b1, w2, b2, y):
+    return F.cross_entropy(F.relu(x @ w1 + b1) @ w2 + b2, y)
+
+
+MLP = (f32(32, 64), f32(64, 32), f32(32), f32(32, 10), f32(10), np.zeros(32, np.int64))
+
+
+def chain(x):
+    for _ in range(12):
+        x = np.tanh(x @ x)
+    return x
+
+
+def branches(x):
+    parts = [np.exp(x.sum(i)) @ x.sum(1 - i).reshape(-1, 1) for i in (0, 1)]
+    return np.concatenate([*parts, np.cos(x)[0]])
+
+
+def mlp_plan() -> MemoryPlan:
+    return plan_of(autodiff.vjp(graph_of(mlp, *MLP), range(1, 5)))
+
+
+def second_order() -> MemoryPlan:
+    x = np.ones((6, 4))
+    once = autodiff.vjp(graph_of(lambda x: F.softmax(x * x, -1).sum(0).max(), x), [0])
+    return plan_of(autodiff.vjp(once, [0]))
+
+
+def train_step_plans() -> list[MemoryPlan]:
+    def loss(p, x, y):
+        return mlp(x, p["w1"], p["b1"], p["w2"], p["b2"], y)
+
+    x, w1, b1, w2, b2, y = MLP
+    params = {"w1": w1, "b1": b1, "w2": w2, "b2": b2}
+    step = fg.TrainStep(loss, params, fg.optim.Adam(1e-3), threads=1)
+    step(x, y)
+    return list(step.executable.plans)
+
+
+PLANS: dict[str, Callable[[], list[MemoryPlan]]] = {
+    "mlp": lambda: [mlp_plan()],
+    "chain": lambda: [plan_of(autodiff.vjp(graph_of(chain, f32(8, 8)), [0]))],
+    "branches": lambda: [plan_of(graph_of(branches, f32(5, 5)))],
+    "second order": lambda: [second_order()],
+    "empty": lambda: [plan_of(graph_of(lambda x: (np.exp(x).sum(0), x.sum()), f32(0, 3)))],
+    "train step": train_step_plans,
+}
+plans = pytest.mark.parametrize("plan", [pytest.param(make, id=name) for name, make in PLANS.items()])
+
+
+def inheritance(plan: MemoryPlan) -> dict[Buffer, Buffer]:
+    """Which buffer took the place of which, in the step where one is born and the other dies."""
+    found = {}
+    arena = [b for b in plan.intervals if plan.locations[b].space == "arena"]
+    for old, new in itertools.permutations(arena, 2):
+        meets = plan.intervals[old].last == plan.intervals[new].first
+        if meets and plan.locations[old] == plan.locations[new] and old.size and new.size:
+            found[new] = old
+    return found
+
+
+def assert_nothing_is_shared(plan: MemoryPlan) -> None:
+    """Two arena buffers that are alive at one step lie apart, unless one inherits the other's place in that step."""
+    heirs = inheritance(plan)
+    for a, b in itertools.combinations(plan.intervals, 2):
+        (first_a, last_a), (first_b, last_b) = plan.intervals[a], plan.intervals[b]
+        alive_together = first_a <= last_b and first_b <= last_a
+        if not alive_together or heirs.get(a) is b or heirs.get(b) is a:
+            continue
+        start_a, start_b = plan.locations[a].offset, plan.locations[b].offset
+        assert start_a + a.nbytes <= start_b or start_b + b.nbytes <= start_a
+
+
+@plans
+def test_live_values_lie_apart(plan):
+    for p in plan():
+        assert_nothing_is_shared(p)
+
+
+@plans
+def test_offsets_are_cache_lines_inside_the_arena(plan):
+    for p in plan():
+        for buffer in p.intervals:
+            where = p.locations[buffer]
+            assert where.space == "arena" and where.offset % ALIGN == 0
+            assert 0 <= where.offset <= p.arena_bytes - buffer.nbytes
+
+
+@plans
+def test_intervals_run_from_the_first_write_to_the_last_use(plan):
+    for p in plan():
+        for buffer, interval in p.intervals.items():
+            writes = [i for i, s in enumerate(p.steps) if any(r.buffer is buffer for r in s.writes)]
+            reads = [i for i, s in enumerate(p.steps) if any(r.buffer is buffer for r in s.reads)]
+            assert interval == (min(writes), max(writes + reads))
+            assert not reads or min(reads) >= min(writes)
+
+
+@plans
+def test_in_place_only_where_the_last_reader_is_the_writer(plan):
+    for p in plan():
+        for new, old in inheritance(p).items():
+            step = p.steps[p.intervals[new].first]
+            assert isinstance(step, Loop), "only a loop reads each element before it writes it"
+            [store] = [r for r in step.stores if r.buffer is new]
+            [load] = [r for r in step.loads if r.buffer is old]
+            assert store.layout == load.layout and store.layout.is_contiguous
+            assert new.dtype.itemsize == old.dtype.itemsize
+
+
+@plans
+def test_everything_has_one_place(plan):
+    for p in plan():
+        used = {r.buffer for s in p.steps for r in (*s.reads, *s.writes)}
+        assert used <= set(p.locations)
+        assert {b for b in used if p.locations[b].space == "arena"} == set(p.intervals) & used
+
+
+def test_state_is_updated_in_place_or_after_its_last_reader():
+    for p in train_step_plans():
+        places: dict[Location, list[Buffer]] = {}
+        for buffer, where in p.locations.items():
+            if where.space == "state":
+                places.setdefault(where, []).append(buffer)
+        for buffers in places.values():
+            for new in buffers:
+                writers = [i for i, s in enumerate(p.steps) if any(r.buffer is new for r in s.writes)]
+                others = [b for b in buffers if b is not new]
+                readers = [i for i, s in enumerate(p.steps) if any(r.buffer in others for r in s.reads)]
+                assert not writers or not readers or max(readers) <= min(writers)
+
+
+def test_in_place_happens():
+    chained = graph_of(lambda x: np.exp(np.tanh(x).reshape(-1)[::1]).sum(0), f32(8, 8))
+    kept = graph_of(lambda x, y: (np.tanh(x.sum(0)) @ y, np.exp(y)), f32(4, 4), f32(4, 4))
+    assert any(inheritance(plan_of(g)) for g in (chained, kept, autodiff.vjp(graph_of(mlp, *MLP), [1, 3])))
+
+
+def test_the_arena_is_smaller_than_the_sum():
+    plan = mlp_plan()
+    live = [
+        sum(b.nbytes for b, (first, last) in plan.intervals.items() if first <= i <= last)
+        for i in range(len(plan.steps))
+    ]
+    assert plan.naive_bytes >= sum(b.nbytes for b in plan.intervals)
+    assert plan.arena_bytes < plan.naive_bytes
+    assert plan.arena_bytes >= max(live) - 32 * 32 * 4, "less than what is alive at once, in-place aside"
+
+
+def test_a_long_chain_takes_the_memory_of_a_short_one():
+    def longer(n):
+        def power(x):
+            for _ in range(n):
+                x = x @ x
+            return x
+
+        return plan_of(graph_of(power, f32(16, 16))).arena_bytes
+
+    assert longer(30) == longer(3)
+
+
+def test_the_plan_prints_its_sizes():
+    plan = mlp_plan()
+    text = str(plan)
+    assert f"arena {plan.arena_bytes} bytes" in text and str(plan.naive_bytes) in text
+    assert len(text.splitlines()) == 2 + len(plan.intervals)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_arena_never_hands_out_bytes_twice(seed: int):
+    """Random lives: each region lies apart from those still held; given back whole, the arena is one free region."""
+    rng = random.Random(seed)
+    arena = memory._Arena()
+    held: list[tuple[int, int]] = []
+    for _ in range(400):
+        if held and rng.random() < 0.5:
+            arena.give(*held.pop(rng.randrange(len(held))))
+        else:
+            nbytes = rng.choice([0, 1, 63, 64, 65, rng.randrange(10_000)])
+            offset = arena.take(nbytes)
+            assert offset % ALIGN == 0 and offset + nbytes <= arena.peak
+            for start, size in held:
+                assert offset + max(nbytes, 1) <= start or start + max(size, 1) <= offset
+            held.append((offset, nbytes))
+        gaps = [(o, o + n) for o, n in arena.free]
+        assert gaps == sorted(gaps) and all(a[1] < b[0] for a, b in itertools.pairwise(gaps))
+    for region in held:
+        arena.give(*region)
+    assert arena.free == [(0, arena.peak)]
+
+
+def test_the_arena_picks_the_smallest_gap_that_fits():
+    arena = memory._Arena()
+    regions = [(arena.take(n), n) for n in (640, 64, 128, 64)]
+    arena.give(*regions[0])
+    arena.give(*regions[2])
+    assert arena.take(100) == regions[2][0]
+    assert arena.take(100) == regions[0][0]
