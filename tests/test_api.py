@@ -730,7 +730,7 @@ KEPT_OVER_THE_BATCH = [
     lambda x: (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5),
     lambda x: np.tanh(x) * WEIGHT[:, :1].T,
 ]
-"""At a batch of one NumPy itself sees no broadcast here: ``[1, 16]`` meets ``[1, 16]``, another program (docs/decisions.md)."""
+"""At a batch of one NumPy itself sees no broadcast here: another program (docs/decisions.md, 2)."""
 BATCHED = {
     "mlp loss": (lambda x, y: cross_entropy_loss(PARAMS, x, y), batch32),
     "mlp value_and_grad": (

@@ -23,7 +23,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("schedule", "memory"),
     ("codegen",),
     ("executor",),
-    ("api", "pullback", "graph_builder", "train_step", "state", "inspection", "eager", "testing"),
+    (
+        "arguments",
+        "api",
+        "pullback",
+        "graph_builder",
+        "train_step",
+        "optimizer",
+        "state",
+        "inspection",
+        "eager",
+        "testing",
+    ),
     ("nn", "optim", "data", "train", "interop", "distributed", "viz", "cli", "__main__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

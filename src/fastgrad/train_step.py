@@ -27,7 +27,7 @@ from .executor.executable import Program, check_backend
 from .executor.interpreter import interpret
 from .memory import Location
 from .ops.index import take
-from .optim import Optimizer
+from .optimizer import Optimizer
 from .schedule import schedule
 from .state import State
 from .trace import trace

@@ -22,6 +22,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import sys
 import threading
 from functools import cache
 from typing import Any, NamedTuple
@@ -58,7 +59,7 @@ ARENA, STATE, INPUT, OUTPUT = range(4)
 # Workspace control words. The first four are written by several threads: a cache line each.
 PUBLISHED, TICKET, FINISHED, CLAIMED = 0, 8, 16, 24
 STATUS, TRIPS, ITERATION, THREADS, KERNELS_AT, DESCS_AT, PLAN_IN, PC_AT, ALLOWANCE, EPOCH = range(32, 42)
-PARALLEL_FOR, WORKER, LOCK, CLOCK, SCRATCH, CONTROL = 44, 45, 46, 47, 48, 56
+PARALLEL_FOR, WORKER, LOCK, CLOCK, YIELD, SCRATCH, CONTROL = 44, 45, 46, 47, 48, 49, 56
 DONE, PAUSED, FAILED = range(3)
 
 _inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
@@ -66,6 +67,10 @@ _inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy
 _CHUNK_BITS = 20
 MAX_CHUNKS = 1 << _CHUNK_BITS
 _CLOCK_EVERY_NS = 200_000
+_SPINS = 1_000
+_POOL_SPINS = "10000"
+"""Turns that GNU OpenMP's own threads spin between regions (its default is up to 300,000: milliseconds of a core that
+another process may want; measured under load, a step of 70 microseconds then takes 280 to 8,000)."""
 
 
 @_inner
@@ -73,6 +78,16 @@ def _now(ws, clock):  # type: ignore[no-untyped-def]
     """Monotonic nanoseconds, by the libc function at ``clock`` (CLOCK_MONOTONIC is 1 on Linux)."""
     call_2(clock, 1, ws + 8 * SCRATCH)
     return peek(ws + 8 * SCRATCH) * 1_000_000_000 + peek(ws + 8 * SCRATCH + 8)
+
+
+@_inner
+def _wait(ws, spins):  # type: ignore[no-untyped-def]
+    """One turn of a wait: spin for some 20 microseconds, then let whoever else wants this core have it each time."""
+    pause()
+    if spins > _SPINS:
+        give_way = peek(ws + 8 * YIELD)
+        if give_way != 0:
+            call_0(give_way)
 
 
 @_inner
@@ -105,8 +120,10 @@ def _together(ws, row, index):  # type: ignore[no-untyped-def]
     release(ws + 8 * TICKET, epoch << _CHUNK_BITS)
     release(ws + 8 * PUBLISHED, (epoch << _CHUNK_BITS) | index)
     _claim(ws, row, epoch, chunks)
+    spins = 0
     while acquire(ws + 8 * FINISHED) < chunks:
-        pause()
+        spins += 1
+        _wait(ws, spins)
     return acquire(ws + 8 * STATUS)
 
 
@@ -172,17 +189,20 @@ def _help(plan, ws):  # type: ignore[no-untyped-def]
     """A thread that does not walk: join each published row until the walker quits."""
     rows = plan + 8 * peek(plan + 8 * ROWS_AT)
     seen = 0
+    spins = 0
     while True:
         published = acquire(ws + 8 * PUBLISHED)
         if published < 0:
             return
         if published != seen:
             seen = published
+            spins = 0
             row = rows + 8 * ROW * (published & (MAX_CHUNKS - 1))
             grain = peek(row + 8 * GRAIN)
             _claim(ws, row, published >> _CHUNK_BITS, (peek(row + 8 * TILES) + grain - 1) // grain)
         else:
-            pause()
+            spins += 1
+            _wait(ws, spins)
 
 
 def _worker(args, dims, steps, ws):  # type: ignore[no-untyped-def]
@@ -296,6 +316,7 @@ class Runtime(NamedTuple):
     entry: int
     parallel_for: int
     clock: int
+    give_way: int
     lock: np.ndarray
     owners: tuple[Any, ...]
 
@@ -323,7 +344,14 @@ def runtime() -> Runtime:
         # A child has none of its parent's threads: it holds the lock for good and so runs its rows serially.
         os.register_at_fork(after_in_child=lambda: lock.__setitem__(0, 1))
     return Runtime(
-        run.address, worker.address, entry.address, _parallel_for(), _clock(), lock, (worker, run, entry)
+        run.address,
+        worker.address,
+        entry.address,
+        _parallel_for(),
+        _libc("clock_gettime"),
+        _libc("sched_yield"),
+        lock,
+        (worker, run, entry),
     )
 
 
@@ -331,17 +359,25 @@ def _parallel_for() -> int:
     """Address of the ``parallel_for`` of Numba's threading layer (its threads, ours: never two pools)."""
     from numba.np.ufunc import parallel
 
-    parallel._launch_threads()
+    ours = not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys()
+    if ours:  # libgomp reads it once, when the layer loads it
+        os.environ["GOMP_SPINCOUNT"] = _POOL_SPINS
+    try:
+        parallel._launch_threads()
+    finally:
+        if ours:
+            del os.environ["GOMP_SPINCOUNT"]
     from numba import threading_layer
 
     module = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}[threading_layer()]
     return int(importlib.import_module(f"numba.np.ufunc.{module}").parallel_for)
 
 
-def _clock() -> int:
-    """Address of ``clock_gettime``, or 0 where the C library has none (the run then never pauses)."""
-    try:
-        function = ctypes.CDLL(None).clock_gettime
-    except (AttributeError, OSError, TypeError):
+def _libc(name: str) -> int:
+    """Address of a function of Linux's C library, or 0 elsewhere (the run then never pauses, and spins without yielding)."""
+    if not sys.platform.startswith("linux"):
         return 0
-    return ctypes.cast(function, ctypes.c_void_p).value or 0 if os.uname().sysname == "Linux" else 0
+    try:
+        return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0
+    except (AttributeError, OSError):
+        return 0

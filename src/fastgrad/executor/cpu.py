@@ -115,6 +115,7 @@ class Workspace:
         self.words[rt.DESCS_AT] = base + 8 * (rt.CONTROL + n_kernels)
         self.words[rt.PARALLEL_FOR], self.words[rt.WORKER] = runtime.parallel_for, runtime.worker
         self.words[rt.LOCK], self.words[rt.CLOCK] = runtime.lock.ctypes.data, runtime.clock
+        self.words[rt.YIELD] = runtime.give_way
         self.words[rt.CONTROL : rt.CONTROL + n_kernels] = [k.address for k in native.kernels]
         descs = self.words[rt.CONTROL + n_kernels :]
         start = int(plan[rt.WORDS_AT])

@@ -13,8 +13,9 @@ from ..memory import Location, MemoryPlan
 
 PARALLEL_NS = 8_000.0
 """A row goes to all threads when its estimate exceeds this: a parallel row costs about 0.3 microseconds to share out."""
-REGION_NS = 30_000.0
-"""A plan opens a parallel region when its parallel rows together exceed this: idle threads take that long to wake."""
+REGION_NS = 150_000.0
+"""A plan opens a parallel region when its parallel rows together exceed this: to wake a thread that sleeps, and to meet it
+again at the end, takes up to 50 microseconds. A loop of many steps opens one region for all of them."""
 _SPACES = {"arena": rt.ARENA, "state": rt.STATE, "input": rt.INPUT, "output": rt.OUTPUT}
 
 

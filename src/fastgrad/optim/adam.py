@@ -6,7 +6,7 @@ from typing import Any
 
 from ..ops.elementwise import sqrt
 from ..ops.pointwise import cast
-from .base import Optimizer, State, check
+from ..optimizer import Optimizer, State, check
 
 
 class Adam(Optimizer):

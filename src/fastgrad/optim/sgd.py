@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..ops.pointwise import cast
-from .base import Optimizer, State, check
+from ..optimizer import Optimizer, State, check
 
 
 class SGD(Optimizer):

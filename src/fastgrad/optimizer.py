@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..errors import ArgumentError
+from .errors import ArgumentError
 
 State = dict[str, Any]
 
