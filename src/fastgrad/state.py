@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .core.aval import check_dtype
 from .memory import ALIGN, Location
 
 
@@ -35,7 +36,7 @@ class State:
         self.leaves: list[Leaf] = []
         self.sizes: dict[np.dtype, int] = {}
         for p in params:
-            dtype = np.dtype(p.dtype.name)
+            dtype = check_dtype(p.dtype)
             step = ALIGN // dtype.itemsize
             start = self.sizes.get(dtype, 0)
             self.leaves.append(Leaf(p.shape, dtype, start))

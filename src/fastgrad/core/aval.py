@@ -51,20 +51,25 @@ class Aval:
 
 
 def check_dtype(dtype: Any) -> np.dtype:
-    """The native-order `numpy.dtype` of ``dtype``; `DTypeError` when fastgrad does not compute in it."""
-    native = np.dtype(dtype)
-    if native.name in _SHORT:
-        return np.dtype(
-            native.name
-        )  # the one object that NumPy's own arrays carry: compared by identity at each call
-    hints = {"c": "split it into its real and imaginary parts", "e": "x.astype(np.float32)"}
+    """The `numpy.dtype` of ``dtype`` in native order; `DTypeError` when fastgrad does not compute in it.
+
+    It is the one object that NumPy's own arrays carry, so that dtypes can be compared by identity.
+    """
+    return _check_dtype(np.dtype(dtype))
+
+
+@lru_cache(maxsize=256)
+def _check_dtype(dtype: np.dtype) -> np.dtype:
+    if dtype.name in _SHORT:
+        return np.dtype(dtype.name)
     hint = (
-        "x.astype(np.float32)"
-        if native.char == "e"
-        else hints.get(native.kind, "convert it to a numeric array first")
+        "split it into its real and imaginary parts"
+        if dtype.kind == "c"
+        else "convert it to a numeric array first"
     )
     raise DTypeError(
-        f"dtype {native.name} is not supported (bool, integers, float32, float64 are)", hint=hint
+        f"dtype {dtype.name} is not supported (bool, integers, float32, float64 are)",
+        hint="x.astype(np.float32)" if dtype.char == "e" else hint,
     )
 
 

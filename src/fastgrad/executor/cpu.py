@@ -11,7 +11,7 @@ import numpy as np
 
 from ..codegen import compile as compiler
 from ..codegen import runtime as rt
-from ..core.aval import Aval, aval_of
+from ..core.aval import Aval, aval_of, check_dtype
 from ..core.graph import Tracer
 from ..errors import DTypeError, OutOfBoundsError, ShapeError, TraceError
 from ..memory import ALIGN
@@ -161,7 +161,7 @@ class Workspace:
         words = head
         for i, aval in enumerate(native.arrays):
             table, k = (self.inputs, i) if i < native.n_inputs else (self.outputs, i - native.n_inputs)
-            words += [table.ctypes.data + 8 * k, id(np.dtype(aval.dtype.name)), aval.ndim, *aval.shape]
+            words += [table.ctypes.data + 8 * k, id(check_dtype(aval.dtype)), aval.ndim, *aval.shape]
         return np.array(words, np.int64)
 
     def repeat(self, trips: int) -> None:
@@ -255,7 +255,7 @@ def conform(array: Any, aval: Aval, what: str) -> np.ndarray:
         )
     if array.shape != aval.shape:
         raise ShapeError(f"{what}: expected {aval}, got shape {list(array.shape)}")
-    native = np.dtype(aval.dtype.name)  # the one object that the entry knows; equal ones are views away
+    native = check_dtype(aval.dtype)  # the one object that the entry knows; equal ones are views away
     if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
         fresh = np.empty(aval.shape, native)
         np.copyto(fresh, array)
