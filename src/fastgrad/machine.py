@@ -1,22 +1,10 @@
-"""What this machine is: CPU features as LLVM names them, the number of threads to use."""
+"""What this machine offers a run."""
 
 from __future__ import annotations
 
 import os
-from functools import cache
 
 from .errors import ArgumentError
-
-
-@cache
-def cpu_features() -> dict[str, bool]:
-    """LLVM's feature flags of the host CPU, e.g. ``{"avx2": True, ...}``."""
-    from llvmlite import binding
-
-    try:
-        return dict(binding.get_host_cpu_features())
-    except RuntimeError:  # LLVM does not know this host's features: the portable width serves
-        return {}
 
 
 def available_threads() -> int:

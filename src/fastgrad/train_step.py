@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,14 @@ import numpy as np
 from . import memory, passes, pytree
 from .api import _threads, _value_and_grad, default_backend
 from .core.aval import Aval, aval_of
-from .core.graph import Graph, Var
-from .errors import ArgumentError, DTypeError, OutOfBoundsError, ShapeError
+from .core.graph import Graph
+from .errors import ArgumentError, DTypeError, ShapeError
 from .executor import tape
 from .executor.cpu import Captured, Native, Workspace, conform
 from .executor.executable import Program, check_backend
 from .executor.interpreter import interpret
 from .memory import Location
+from .minibatches import batch_array, check_rows, common_length
 from .ops.index import take
 from .optimizer import Optimizer
 from .schedule import schedule
@@ -103,7 +104,7 @@ class TrainStep:
                 if results is not None:
                     return hot.pack(results)
             leaves, structure = pytree.flatten(batch)
-            arrays = [_batch_array(leaf) for leaf in leaves]
+            arrays = [batch_array(leaf) for leaf in leaves]
             signature = self._signature(structure, arrays)
             results = signature.step(arrays)
             if all(type(a) is np.ndarray for a in batch):
@@ -151,9 +152,9 @@ class TrainStep:
         ``drop_last`` leaves out the last, smaller batch. Returns: the loss of every step, in order.
         Raises: as a step; labels are checked for all of ``arrays`` before the first update.
         """
-        data = [_batch_array(a) for a in arrays]
+        data = [batch_array(a) for a in arrays]
         data = [a.copy() if np.may_share_memory(a, self._state.memory) else a for a in data]
-        count = _common_length(data)
+        count = common_length(data)
         for name, value in (("batch_size", batch_size), ("epochs", epochs)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ArgumentError(f"TrainStep.run: {name} must be a positive integer, got {value!r}")
@@ -174,7 +175,7 @@ class TrainStep:
         with self._lock:
             loops = [self._loop(data, trips, size) for _, trips, size in parts]
             for loop in loops:
-                _check_rows(loop.graph, data)
+                check_rows(loop.graph, data)
             for _ in range(int(epochs)):
                 order = np.arange(count) if rng is None else rng.permutation(count)
                 for (start, trips, size), loop in zip(parts, loops, strict=True):
@@ -372,45 +373,3 @@ def _parameter(leaf: Any, name: str) -> np.ndarray:
             f"TrainStep: parameter {name} is {aval}, parameters are floats", hint=".astype(np.float32)"
         )
     return array
-
-
-def _batch_array(value: Any) -> np.ndarray:
-    array = np.asarray(value)
-    aval_of(array)
-    return array
-
-
-def _common_length(data: Sequence[np.ndarray]) -> int:
-    if not data or any(a.ndim == 0 for a in data):
-        raise ShapeError("TrainStep.run: takes at least one array, each with a first axis of examples")
-    lengths = [len(a) for a in data]
-    if len(set(lengths)) > 1:
-        raise ShapeError(f"TrainStep.run: arrays differ in their number of examples, got {lengths}")
-    if not lengths[0]:
-        raise ShapeError("TrainStep.run: empty data, got 0 examples")
-    return lengths[0]
-
-
-def _check_rows(graph: Graph, data: Sequence[np.ndarray]) -> None:
-    """Check every row of ``data`` that the steps will check batch by batch, so that nothing is half trained."""
-    for source, size, place in _checked_inputs(graph, len(data)):
-        values = data[source]
-        if values.size and (values.min() < 0 or values.max() >= size):
-            row = int(np.flatnonzero(((values < 0) | (values >= size)).reshape(len(values), -1).any(1))[0])
-            raise OutOfBoundsError(
-                f"check_index: array {source}, row {row}: {values[row]} is outside [0, {size})", at=place
-            )
-
-
-def _checked_inputs(graph: Graph, count: int) -> Iterator[tuple[int, int, str]]:
-    first = len(graph.inputs) - 1 - count
-    numbers = {v: i - first for i, v in enumerate(graph.inputs)}
-    picked: dict[Var, int] = {}
-    for eqn in graph.eqns:
-        source = eqn.inputs[0] if eqn.inputs else None
-        if eqn.prim.name == "take" and source in numbers and eqn.inputs[1] is graph.inputs[-1]:
-            picked[eqn.outputs[0]] = numbers[source]
-        elif eqn.prim.name in ("reshape", "cast") and source in picked:
-            picked[eqn.outputs[0]] = picked[source]
-        elif eqn.prim.name == "check_index" and source in picked:
-            yield picked[source], eqn.params["size"], eqn.source

@@ -38,10 +38,10 @@ import numpy as np
 
 from ..core.expr import Map
 from ..core.loops import Axis
-from ..machine import cpu_features
 from ..schedule import Fold, Gemm, Loop, Nest, Routine, Step, nest
 from .routines import ROUTINES
-from .simd.gemm import Tile, gemm_source, host_tile
+from .simd.gemm import gemm_source
+from .simd.tile import Tile, cpu_features, host_tile
 from .writer import Word, Writer
 
 LINE_COST = {

@@ -10,11 +10,11 @@ import numpy as np
 
 from .. import memory, passes
 from ..core.graph import Graph
-from ..errors import ArgumentError, TraceError
+from ..errors import ArgumentError
 from ..memory import Location, MemoryPlan
 from ..schedule import schedule
 from . import tape
-from .cpu import Captured, Native, Pool, Workspace, conform
+from .cpu import Captured, Native, Pool, conform
 from .interpreter import interpret
 
 BACKENDS = ("numba", "numpy")
@@ -114,19 +114,17 @@ class Executable:
         return self._into(arrays, out)
 
     def _native_call(self, *arrays: Any) -> list[np.ndarray]:
-        """The hot path: one pooled workspace, fresh outputs, one native call."""
-        self._captured.refresh()
-        pool = self._pool
-        workspace = pool.take()
-        outputs = [np.empty(shape, dtype) for shape, dtype in self._fresh]
-        answer = workspace.entry(*arrays, *outputs)
-        if answer is not None:
-            self._settle(workspace, answer, arrays, outputs)
-        pool.give(workspace)
+        outputs = self.try_call(arrays)
+        if outputs is None:
+            outputs = self.try_call(self._conform(arrays))
+            assert outputs is not None, "the entry takes conforming arrays"
         return outputs
 
     def try_call(self, arrays: Sequence[Any]) -> list[np.ndarray] | None:
-        """As a call, but None (and nothing run) when an array is not exactly what the plan takes."""
+        """The hot path: one pooled workspace, fresh outputs, one native call.
+
+        None, and nothing run, when an array is not exactly what the plan takes.
+        """
         self._captured.refresh()
         pool = self._pool
         workspace = pool.take()
@@ -139,18 +137,6 @@ class Executable:
             workspace.finish()
         pool.give(workspace)
         return outputs
-
-    def _settle(
-        self, workspace: Workspace, answer: bool | None, arrays: Sequence[Any], outputs: Sequence[np.ndarray]
-    ) -> None:
-        """What the entry left to Python: arrays to convert, or a run that paused or failed."""
-        if answer is False:
-            held = self._conform(arrays)
-            answer = workspace.entry(*held, *outputs)
-            if answer is False:
-                raise TraceError(f"{self.graph.name}: the native entry refused conforming arrays")
-        if answer is True:
-            workspace.finish()
 
     def _conform(self, arrays: Sequence[Any]) -> list[np.ndarray]:
         """The arguments as the plan takes them; an error names the first that cannot be."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from llvmlite import binding
 
 
 class Tile(NamedTuple):
@@ -30,6 +32,15 @@ class Tile(NamedTuple):
     def held(self) -> int:
         """Rows of partial sums that the scratch tile of a packing kernel holds; a multiple of ``rows``."""
         return self.rows * max(1, 160 // self.rows)
+
+
+@cache
+def cpu_features() -> dict[str, bool]:
+    """LLVM's feature flags of the host CPU, e.g. ``{"avx2": True, ...}``."""
+    try:
+        return dict(binding.get_host_cpu_features())
+    except RuntimeError:  # LLVM does not know this host's features: the portable width serves
+        return {}
 
 
 def host_tile(dtype: np.dtype, features: dict[str, bool]) -> Tile:
