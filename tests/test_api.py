@@ -813,3 +813,21 @@ def test_the_batch_size_of_one_gives_the_right_numbers():
                 strict=True,
             ):
                 np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+def test_out_may_overlap_what_the_function_closed_over():
+    a = RNG.standard_normal((16, 16))
+    before, x = a.copy(), np.ones((16, 16))
+    fg.jit(lambda v: a @ v + a.T).compile(x)(x, out=[a])
+    np.testing.assert_allclose(a, before @ x + before.T)
+
+
+def test_transforms_of_transforms_are_remembered():
+    f = Traced(lambda x: x**4)
+
+    def g(x):
+        return f(x)
+
+    for _ in range(3):
+        assert fg.grad(fg.grad(g))(2.0) == 48.0
+    assert f.count == 1

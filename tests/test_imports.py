@@ -1,4 +1,4 @@
-"""Imports go one way: a file imports only from lower floors (DESIGN §4), and within its own floor only without cycles."""
+"""Imports go one way: a file imports only from lower floors, and within its own floor only without cycles."""
 
 from __future__ import annotations
 

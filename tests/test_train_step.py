@@ -853,3 +853,34 @@ def test_relu_and_other_losses_train():
         curves.append(step.run(x, truth, batch_size=10, epochs=60, shuffle=0))
     assert curves[0][-1] < 0.1 * curves[0][0]
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-7)
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize(
+    ("loss", "rows"),
+    [
+        (lambda p, y: (np.take(p, y, axis=0) ** 2).sum(), [0, 1, 2, 2, 1, 3]),
+        (lambda p, y: fg.nn.functional.cross_entropy(p[np.array([0, 0])] * 1.0, y + 1), [0, 1, 1, 0, 0, 2]),
+    ],
+    ids=["an embedding's row", "labels computed from the data"],
+)
+def test_run_checks_every_index_of_the_data_first(loss, rows, backend):
+    step = fg.TrainStep(loss, np.ones((3, 3)), SGD(0.1), backend=backend)
+    with pytest.raises(OutOfBoundsError, match="index 3"):
+        step.run(np.array(rows), batch_size=2)
+    np.testing.assert_array_equal(step.params, np.ones((3, 3)))
+
+
+def test_run_checks_labels_as_the_step_sees_them():
+    """257 is class 1 once it is cast to uint8."""
+    step = fg.TrainStep(
+        lambda p, y: fg.nn.functional.cross_entropy(p[: y.shape[0]], y.astype(np.uint8)),
+        np.zeros((2, 3)),
+        SGD(0.1),
+    )
+    assert step.run(np.array([0, 1, 2, 257]), batch_size=2).shape == (2,)
+
+
+def test_a_list_of_numbers_is_a_batch():
+    step = fg.TrainStep(lambda p, x: (p * x).sum(), np.ones(3), SGD(0.0))
+    assert step([1.0, 2.0, 3.0]) == 6.0

@@ -321,9 +321,9 @@ _memo_lock = threading.Lock()
 
 def _memoised(f: Callable, how: str, options: dict[str, Any], make: Callable[[], T]) -> T:
     """One transformed function per (f, options). It is kept on ``f`` itself, and so lives and dies with it."""
-    if not inspect.isfunction(f):
+    if not (inspect.isfunction(f) or isinstance(f, Jitted)):
         return make()
-    key = (how, tuple(sorted((k, v) for k, v in options.items() if v is not None)))
+    key = (how, default_backend(), tuple(sorted((k, v) for k, v in options.items() if v is not None)))
     try:
         hash(key)
     except TypeError:  # an option that no signature can be: the constructor says which

@@ -10,18 +10,20 @@ from .api import Jitted, jit
 from .codegen.cpu import emit
 from .core.graph import Graph
 from .errors import ArgumentError
+from .executor.executable import Executable
+from .machine import available_threads
 from .memory import Location, MemoryPlan
 from .schedule import schedule
 
-STAGES = ("trace", "autodiff", "passes", "schedule", "memory", "codegen")
+STAGES = ("trace", "autodiff", "passes", "schedule", "memory", "codegen", "compile")
 
 
 def explain(f: Callable, *args: Any, stage: str | None = None, **kwargs: Any) -> str:
-    """What becomes of ``f`` on arguments like these, stage by stage, as text; nothing is compiled or run.
+    """What becomes of ``f`` on arguments like these, stage by stage, as text; nothing is run.
 
     Args: ``f`` a function or what `jit`, `grad`, `value_and_grad` made of one; ``stage`` one of "trace", "autodiff" (the
     joint graph of forward and backward by every float input), "passes", "schedule", "memory", "codegen" (the kernels'
-    text), or None for all in order.
+    text), "compile" (seconds a kernel), or None for all in order.
     Returns: text; where a float32 became float64 it says at which line. Raises `ArgumentError` for another stage.
 
     >>> print(explain(lambda x: x * 2.0, np.ones(3), stage="trace"))  # doctest: +ELLIPSIS
@@ -49,6 +51,8 @@ def _stage(name: str, graph: Graph) -> str:
     simplified = passes.run(graph)
     if name == "passes":
         return str(simplified)
+    if name == "compile":
+        return Executable(graph, threads=available_threads()).compile_report()
     planned = _plan(simplified)
     if name == "schedule":
         return str(planned.schedule)

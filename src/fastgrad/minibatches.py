@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from . import pytree
 from .core.aval import aval_of
-from .core.graph import Graph, Var
-from .errors import OutOfBoundsError, ShapeError
+from .core.graph import Graph, Literal, Var
+from .errors import ArgumentError, OutOfBoundsError, ShapeError
+from .executor.interpreter import interpret
+from .passes.dce import dce
 
 
 def batch_array(value: Any) -> np.ndarray:
@@ -29,26 +32,69 @@ def common_length(data: Sequence[np.ndarray]) -> int:
     return lengths[0]
 
 
-def check_rows(graph: Graph, data: Sequence[np.ndarray]) -> None:
-    """Check every row of ``data`` that the steps will check batch by batch, so that nothing is half trained."""
-    for source, size, place in _checked_inputs(graph, len(data)):
-        values = data[source]
-        if values.size and (values.min() < 0 or values.max() >= size):
-            row = int(np.flatnonzero(((values < 0) | (values >= size)).reshape(len(values), -1).any(1))[0])
-            raise OutOfBoundsError(
-                f"check_index: array {source}, row {row}: {values[row]} is outside [0, {size})", at=place
-            )
+def batch_item(item: Any) -> Any:
+    """A list of numbers is an array, as in NumPy; any other nesting stays one."""
+    numbers = isinstance(item, list) and all(
+        isinstance(leaf, int | float) for leaf in pytree.flatten(item)[0]
+    )
+    return np.asarray(item) if numbers else item
 
 
-def _checked_inputs(graph: Graph, count: int) -> Iterator[tuple[int, int, str]]:
-    first = len(graph.inputs) - 1 - count
-    numbers = {v: i - first for i, v in enumerate(graph.inputs)}
-    picked: dict[Var, int] = {}
+def check_options(count: int, batch_size: Any, epochs: Any, shuffle: Any, drop_last: bool) -> None:
+    """Refuse options of `TrainStep.run` that mean nothing for ``count`` rows."""
+    for name, value, low in (
+        ("batch_size", batch_size, 1),
+        ("epochs", epochs, 1),
+        ("shuffle", shuffle or 0, 0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+            kind = "a positive integer" if low else "a seed (an integer of at least 0) or None"
+            raise ArgumentError(f"TrainStep.run: {name} must be {kind}, got {value!r}")
+    if drop_last and count < batch_size:
+        raise ArgumentError(f"TrainStep.run: drop_last leaves no batch of {batch_size} in {count} rows")
+
+
+IndexCheck = Callable[..., None]
+
+
+def index_check(graph: Graph, n_params: int) -> IndexCheck:
+    """``check(*arrays)`` of the graph's inputs after its parameters: raises for an index that a run would refuse.
+
+    Every index operand that depends on data alone is computed as the graph computes it (casts and arithmetic included),
+    in the interpreter; all else is left out. An index that depends on parameters can only be checked by the run itself.
+    """
+    inputs = graph.inputs[n_params:]
+    known: set[Var] = {*inputs, *(v for v, _ in graph.captured)}
+    eqns, checks = [], []
     for eqn in graph.eqns:
-        source = eqn.inputs[0] if eqn.inputs else None
-        if eqn.prim.name == "take" and source in numbers and eqn.inputs[1] is graph.inputs[-1]:
-            picked[eqn.outputs[0]] = numbers[source]
-        elif eqn.prim.name in ("reshape", "cast") and source in picked:
-            picked[eqn.outputs[0]] = picked[source]
-        elif eqn.prim.name == "check_index" and source in picked:
-            yield picked[source], eqn.params["size"], eqn.source
+        if eqn.prim.name in _INDEX_OPERAND:
+            index = eqn.inputs[_INDEX_OPERAND[eqn.prim.name]]
+            if index in known:
+                size = (
+                    eqn.params["size"]
+                    if "size" in eqn.params
+                    else eqn.inputs[0].aval.shape[eqn.params["axis"]]
+                )
+                checks.append((eqn, 0 if eqn.prim.name == "check_index" else -size, size, index))
+        if all(isinstance(a, Literal) or a in known for a in eqn.inputs):
+            eqns.append(eqn)
+            known.update(eqn.outputs)
+    indices = tuple(index for *_, index in checks)
+    run = interpret(dce(Graph(inputs, tuple(eqns), indices, graph.captured, graph.name)))
+
+    def check(*arrays: np.ndarray, first_row: int = 0) -> None:
+        for values, (eqn, low, size, _) in zip(run(*arrays), checks, strict=True):
+            outside = (values < low) | (values >= size)
+            if outside.any():
+                place = np.argwhere(outside)[0]
+                row = first_row + int(place[0]) if place.size else first_row
+                raise OutOfBoundsError(
+                    f"{eqn.prim.name}: row {row}: index {values[tuple(place)]} is out of bounds for an axis of size {size}",
+                    at=eqn.source,
+                )
+
+    return check
+
+
+_INDEX_OPERAND = {"check_index": 0, "take": 1, "scatter_add": 1}
+"""Where the indices stand among an op's inputs."""

@@ -26,7 +26,7 @@ from .executor.cpu import Captured, Native, Workspace, conform
 from .executor.executable import Program, check_backend
 from .executor.interpreter import interpret
 from .memory import Location
-from .minibatches import batch_array, check_rows, common_length
+from .minibatches import IndexCheck, batch_array, batch_item, check_options, common_length, index_check
 from .ops.index import take
 from .optimizer import Optimizer
 from .schedule import schedule
@@ -77,6 +77,7 @@ class TrainStep:
             raise ArgumentError(f"TrainStep: loss must be a function, got {type(loss).__name__}")
         self.backend, self.threads = check_backend(backend or default_backend()), _threads(threads)
         self.optimizer, self._has_aux = optimizer, has_aux
+        self._loss = loss
         self._loss_and_grad = _value_and_grad(loss, 0, has_aux)
         leaves, self._structure = pytree.flatten(params)
         arrays = [_parameter(leaf, name) for leaf, name in zip(leaves, pytree.paths(params), strict=True)]
@@ -89,6 +90,7 @@ class TrainStep:
         self.state = {"optimizer": slots | {name: self._state.scalar(name) for name in optimizer.scalars}}
         self._update = passes.run(self._trace_update())
         self._signatures: dict[Any, _Signature] = {}
+        self._checks: dict[tuple[Aval, ...], IndexCheck | None] = {}
         self._hot: _Signature | None = None
         self._newest: _Signature | None = None
         self._lock = threading.RLock()
@@ -103,7 +105,7 @@ class TrainStep:
                 results = hot.try_step(batch)
                 if results is not None:
                     return hot.pack(results)
-            leaves, structure = pytree.flatten(batch)
+            leaves, structure = pytree.flatten(tuple(batch_item(b) for b in batch))
             arrays = [batch_array(leaf) for leaf in leaves]
             signature = self._signature(structure, arrays)
             results = signature.step(arrays)
@@ -150,23 +152,14 @@ class TrainStep:
 
         Args: ``shuffle`` a seed for ``np.random.default_rng`` (a new order each epoch), or None for the given order.
         ``drop_last`` leaves out the last, smaller batch. Returns: the loss of every step, in order.
-        Raises: as a step; labels are checked for all of ``arrays`` before the first update.
+        Raises: as a step; labels and indices that depend on the data alone are checked for all rows before the first
+        update.
         """
         data = [batch_array(a) for a in arrays]
         data = [a.copy() if np.may_share_memory(a, self._state.memory) else a for a in data]
         count = common_length(data)
-        for name, value in (("batch_size", batch_size), ("epochs", epochs)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ArgumentError(f"TrainStep.run: {name} must be a positive integer, got {value!r}")
+        check_options(count, batch_size, epochs, shuffle, drop_last)
         whole, rest = divmod(count, int(batch_size))
-        if drop_last and not whole:
-            raise ArgumentError(f"TrainStep.run: drop_last leaves no batch of {batch_size} in {count} rows")
-        if shuffle is not None and (
-            isinstance(shuffle, bool) or not isinstance(shuffle, int | np.integer) or shuffle < 0
-        ):
-            raise ArgumentError(
-                f"TrainStep.run: shuffle is a seed (an integer of at least 0) or None, got {shuffle!r}"
-            )
         rng = None if shuffle is None else np.random.default_rng(shuffle)
         parts = [(0, whole, int(batch_size))] * (whole > 0) + [(whole * int(batch_size), 1, rest)] * (
             rest > 0 and not drop_last
@@ -174,13 +167,39 @@ class TrainStep:
         losses = []
         with self._lock:
             loops = [self._loop(data, trips, size) for _, trips, size in parts]
-            for loop in loops:
-                check_rows(loop.graph, data)
+            self._check_indices(data, parts, loops)
             for _ in range(int(epochs)):
                 order = np.arange(count) if rng is None else rng.permutation(count)
                 for (start, trips, size), loop in zip(parts, loops, strict=True):
                     losses.append(loop.repeat(data, order[start : start + trips * size], trips, size))
         return np.concatenate(losses)
+
+    def _check_indices(
+        self, data: Sequence[np.ndarray], parts: Sequence[tuple], loops: Sequence[_Signature]
+    ) -> None:
+        """Refuse data with an index out of bounds before anything is updated."""
+        avals = tuple(aval_of(a) for a in data)
+        n = len(self._state.leaves)
+        if avals not in self._checks:
+
+            def forward(*values: Any) -> list[Any]:
+                value = self._loss(pytree.unflatten(self._structure, values[:n]), *values[n:])
+                return [value[0] if self._has_aux else value]
+
+            try:
+                self._checks[avals] = index_check(
+                    trace(forward, [*self._param_avals(), *avals], name="check"), n
+                )
+            except Exception:  # a loss that does not take all rows as one batch: look at it batch by batch
+                self._checks[avals] = None
+        whole = self._checks[avals]
+        if whole is not None:
+            whole(*data)
+            return
+        for (start, trips, size), loop in zip(parts, loops, strict=True):
+            check = index_check(loop.graph, n)
+            for row in range(start, start + trips * size, size):
+                check(*data, np.arange(row, row + size), first_row=row)
 
     def _loop(self, data: Sequence[np.ndarray], trips: int, size: int) -> _Signature:
         """The signature of ``trips`` steps on batches of ``size`` rows, picked by index."""

@@ -199,7 +199,7 @@ class _Nested:
                     index = "i" if axis.kind == "unit" else f"i * x{i}_{self.inner}"
                     w(f"v{i} = load_{_short(loop.loads[i].buffer.dtype)}(x{i}{level}, {index})")
             names = [f"v{i}" for i in range(n)] + [f"s{k}" for k in range(len(loop.scalars))]
-            values = print_lines(w, loop.map, names)
+            values = _print_lines(w, loop.map, names)
             for k in range(len(loop.stores)):
                 w(f"{self.store(k, level)}, {values[k]})")
             for k, fold in enumerate(loop.folds):
@@ -232,7 +232,7 @@ def _constant(value: np.generic) -> str:
     return f"const_{_short(value.dtype)}({Word.scalar(value).bits})"
 
 
-def print_lines(w: Writer, lines: Map, names: list[str]) -> list[str]:
+def _print_lines(w: Writer, lines: Map, names: list[str]) -> list[str]:
     """Print a Map as scalar source, its inputs called ``names``; the names of its outputs."""
     values = list(names)
     for k, line in enumerate(lines.lines):

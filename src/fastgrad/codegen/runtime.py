@@ -28,7 +28,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cfunc, njit, types
+from numba import cfunc, config, njit, types
 
 from .simd.atomics import (
     acquire,
@@ -318,9 +318,15 @@ class Runtime(NamedTuple):
     clock: int
     give_way: int
     lock: np.ndarray
+    pool_threads: int
     owners: tuple[Any, ...]
 
 
+# A word that whoever opens a region holds. A forked child has none of its parent's threads: it holds the word for good,
+# and so runs its rows serially (GNU OpenMP kills a child that launches).
+_region_lock = np.zeros(8, np.int64)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _region_lock.__setitem__(0, 1))
 _i64 = types.int64
 _build_lock = threading.Lock()
 
@@ -339,10 +345,6 @@ def runtime() -> Runtime:
     """The run, compiled once a process."""
     with _build_lock:
         worker, run, entry = _compiled()
-    lock = np.zeros(8, np.int64)
-    if hasattr(os, "register_at_fork"):
-        # A child has none of its parent's threads: it holds the lock for good and so runs its rows serially.
-        os.register_at_fork(after_in_child=lambda: lock.__setitem__(0, 1))
     return Runtime(
         run.address,
         worker.address,
@@ -350,7 +352,8 @@ def runtime() -> Runtime:
         _parallel_for(),
         _libc("clock_gettime"),
         _libc("sched_yield"),
-        lock,
+        _region_lock,
+        config.NUMBA_NUM_THREADS,
         (worker, run, entry),
     )
 

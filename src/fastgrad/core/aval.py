@@ -79,6 +79,8 @@ def aval_of(value: Any) -> Aval:
         return Aval(value.shape, check_dtype(value.dtype))
     if isinstance(value, bool):
         return Aval((), np.dtype(bool))
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise DTypeError(f"the Python integer {value} does not fit int64", hint="float(...)")
     if isinstance(value, int):
         return Aval((), np.dtype(np.int64), weak=True)
     if isinstance(value, float):

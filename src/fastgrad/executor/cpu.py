@@ -57,6 +57,10 @@ class Captured:
         """Where they lie."""
         return [array.ctypes.data for array in self.held]
 
+    def overlaps(self, arrays: Sequence[np.ndarray]) -> bool:
+        """Whether one of ``arrays`` may share memory with what the kernels read."""
+        return any(np.may_share_memory(a, h) for a in arrays for h in self.held)
+
     def refresh(self) -> None:
         """Copy anew what had to be copied."""
         for held, value in self._copies:
@@ -110,7 +114,7 @@ class Workspace:
         self.words = aligned(8 * (rt.CONTROL + n_kernels + n_words)).view(np.int64)
         self.words[: rt.CONTROL] = 0
         base = self.words.ctypes.data
-        self.words[rt.THREADS] = native.threads
+        self.words[rt.THREADS] = min(native.threads, runtime.pool_threads)
         self.words[rt.KERNELS_AT] = base + 8 * rt.CONTROL
         self.words[rt.DESCS_AT] = base + 8 * (rt.CONTROL + n_kernels)
         self.words[rt.PARALLEL_FOR], self.words[rt.WORKER] = runtime.parallel_for, runtime.worker

@@ -164,6 +164,10 @@ class Executable:
             for target, value in zip(out, self.call(*held), strict=True):
                 np.copyto(target, value)
             return list(out)
+        if self._captured.overlaps(out):
+            for target, value in zip(out, self.call(*held), strict=True):
+                np.copyto(target, value)
+            return list(out)
         self._captured.refresh()
         workspace = self._pool.take()
         if workspace.entry(*held, *out) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import ArgumentError
 from ..ops.elementwise import sqrt
 from ..ops.pointwise import cast
 from ..optimizer import Optimizer, State, check
@@ -29,7 +30,12 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        self.lr, self.eps = check("Adam: lr", lr), check("Adam: eps", eps)
+        self.lr, self.eps = (
+            check("Adam: lr", lr),
+            check("Adam: eps", eps, 1e-300),
+        )  # with 0, a gradient of 0 is 0 / 0
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise ArgumentError(f"Adam: betas is a pair, got {betas!r}", hint="betas=(0.9, 0.999)")
         self.betas = (
             check("Adam: betas[0]", betas[0], 0.0, 1.0),
             check("Adam: betas[1]", betas[1], 0.0, 1.0),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import binding
+from numba.core import config
 
 
 class Tile(NamedTuple):
@@ -36,7 +37,13 @@ class Tile(NamedTuple):
 
 @cache
 def cpu_features() -> dict[str, bool]:
-    """LLVM's feature flags of the host CPU, e.g. ``{"avx2": True, ...}``."""
+    """LLVM's feature flags of the CPU that kernels are compiled for, e.g. ``{"avx2": True, ...}``."""
+    flags = config.CPU_FEATURES or ""
+    if flags or config.CPU_NAME not in (
+        None,
+        "host",
+    ):  # Numba was told to compile for another CPU than the host
+        return {flag[1:]: flag[0] == "+" for flag in flags.split(",") if flag}
     try:
         return dict(binding.get_host_cpu_features())
     except RuntimeError:  # LLVM does not know this host's features: the portable width serves
