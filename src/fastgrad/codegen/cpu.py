@@ -4,27 +4,28 @@ A kernel is ``kernel(desc, lo, hi)``: it does tiles ``lo`` to ``hi`` of the step
 and returns 0, or a status that the run reports. For ``tanh(x + b)`` on a matrix and a row vector it reads
 
     def kernel(desc, lo, hi):
-        x0 = word(desc, 0)                    # pointers: loads, stores, folds
+        x0 = word(desc, 0)                          # pointers: loads x, stores y, folds z
         x1 = word(desc, 1)
         y0 = word(desc, 2)
-        n0 = word(desc, 3)                    # sizes, outermost first
+        n0 = word(desc, 3)                          # sizes, outermost first
         n1 = word(desc, 4)
-        x0_0 = word(desc, 5)                  # outer strides in bytes
+        x0_0 = word(desc, 5)                        # outer strides in bytes
         y0_0 = word(desc, 6)
         blocks = quotient(n1 + 4095, 4096)
         for t in range(lo, hi):
-            j0 = quotient(t, blocks)
-            lo1 = (t - j0 * blocks) * 4096
-            hi1 = smaller(lo1 + 4096, n1)
-            x0j = x0 + j0 * x0_0
-            x1j = x1
-            y0j = y0 + j0 * y0_0
-            for i in range(lo1, hi1):
-                v0 = load_f32(x0j, i)
-                v1 = load_f32(x1j, i)
-                v2 = add(v0, v1)
-                v3 = tanh(v2)
-                store0_f32(y0j, i, v3)
+            row = quotient(t, blocks)               # a tile is a row, or a block of a long one
+            first = (t - row * blocks) * 4096
+            last = smaller(first + 4096, n1)
+            j0 = row
+            x0k = x0 + j0 * x0_0                    # operands at the kept indices
+            x1k = x1
+            y0k = y0 + j0 * y0_0
+            for i in range(first, last):
+                v0 = load_f32(x0k, i)
+                v1 = load_f32(x1k, i)
+                t0 = add(v0, v1)
+                t1 = tanh(t0)
+                store0_f32(y0k, i, t1)
         return 0
 """
 
@@ -36,11 +37,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.aval import short
 from ..core.expr import Map
 from ..core.loops import Axis
 from ..schedule import Fold, Gemm, Loop, Nest, Routine, Step, nest
 from .routines import ROUTINES
 from .simd.gemm import gemm_source
+from .simd.intrinsics import op_name
 from .simd.tile import Tile, cpu_features, host_tile
 from .writer import Word, Writer
 
@@ -76,10 +79,6 @@ def emit(step: Step) -> Source:
     if isinstance(step, Gemm):
         return _gemm(step)
     return _routine(step)
-
-
-def _short(dtype: np.dtype) -> str:
-    return {"bool": "bool"}.get(dtype.name, f"{dtype.kind}{8 * dtype.itemsize}")
 
 
 class _Nested:
@@ -123,7 +122,7 @@ class _Nested:
                 elif axis.kind != "zero" and a != self.inner:
                     w.read(f"{name}_{a}", Word(bits=axis.stride * ref.buffer.dtype.itemsize))
         for k, scalar in enumerate(self.loop.scalars):
-            w(f"s{k} = const_{_short(scalar.dtype)}(word(desc, {w.word(Word.scalar(scalar))}))")
+            w(f"s{k} = const_{short(scalar.dtype)}(word(desc, {w.word(Word.scalar(scalar))}))")
         if not self.inner_folded:
             w(f"blocks = quotient(n{self.inner} + {nest.block - 1}, {nest.block})")
 
@@ -183,7 +182,7 @@ class _Nested:
             block.__exit__(None, None, None)
         if in_scalars:
             for k, fold in enumerate(folds):
-                w(f"store{len(self.loop.stores) + k}_{_short(fold.ref.buffer.dtype)}(z{k}k, 0, f{k})")
+                w(f"store{len(self.loop.stores) + k}_{short(fold.ref.buffer.dtype)}(z{k}k, 0, f{k})")
 
     def inner_loop(self, level: str, first: str, last: str) -> None:
         """Loads that do not move with the inner axis stand before the loop."""
@@ -191,13 +190,13 @@ class _Nested:
         n = len(loop.loads)
         fixed = [i for i in range(n) if self.nest.operands[i][self.inner].kind == "zero"]
         for i in fixed:
-            w(f"v{i} = load_{_short(loop.loads[i].buffer.dtype)}(x{i}{level}, 0)")
+            w(f"v{i} = load_{short(loop.loads[i].buffer.dtype)}(x{i}{level}, 0)")
         with w.block(f"for i in range({first}, {last}):"):
             for i in range(n):
                 if i not in fixed:
                     axis = self.nest.operands[i][self.inner]
                     index = "i" if axis.kind == "unit" else f"i * x{i}_{self.inner}"
-                    w(f"v{i} = load_{_short(loop.loads[i].buffer.dtype)}(x{i}{level}, {index})")
+                    w(f"v{i} = load_{short(loop.loads[i].buffer.dtype)}(x{i}{level}, {index})")
             names = [f"v{i}" for i in range(n)] + [f"s{k}" for k in range(len(loop.scalars))]
             values = _print_lines(w, loop.map, names)
             for k in range(len(loop.stores)):
@@ -210,10 +209,10 @@ class _Nested:
         operand = len(self.loop.loads) + k
         ref, axis, name = self.refs[operand], self.nest.operands[operand][self.inner], self.names[operand]
         index = {"unit": "i", "zero": "0", "run": f"i * {name}_{self.inner}"}[axis.kind]
-        return f"store{k}_{_short(ref.buffer.dtype)}({name}{level}, {index}"
+        return f"store{k}_{short(ref.buffer.dtype)}({name}{level}, {index}"
 
     def fold(self, k: int, fold: Fold, value: str) -> None:
-        w, d = self.w, _short(fold.ref.buffer.dtype)
+        w, d = self.w, short(fold.ref.buffer.dtype)
         if self.inner_folded or self.loop.partial:
             w(f"f{k} = {_combine(fold.combine, d, f'f{k}', value)}")
             return
@@ -229,7 +228,7 @@ def _combine(combine: str, short: str, total: str, value: str) -> str:
 
 
 def _constant(value: np.generic) -> str:
-    return f"const_{_short(value.dtype)}({Word.scalar(value).bits})"
+    return f"const_{short(value.dtype)}({Word.scalar(value).bits})"
 
 
 def _print_lines(w: Writer, lines: Map, names: list[str]) -> list[str]:
@@ -240,14 +239,10 @@ def _print_lines(w: Writer, lines: Map, names: list[str]) -> list[str]:
             values.append(_constant(line.dtype.type(line.args[0])))
             continue
         args = ", ".join(values[a] for a in line.args)
-        op = f"cast_{_short(line.dtype)}" if line.op == "cast" else _op_name(line.op)
+        op = f"cast_{short(line.dtype)}" if line.op == "cast" else op_name(line.op)
         w(f"t{k} = {op}({args})")
         values.append(f"t{k}")
     return [values[o] for o in lines.outputs]
-
-
-def _op_name(op: str) -> str:
-    return f"{op}_" if op in ("and", "or", "not", "abs", "max", "min", "pow") else op
 
 
 def _gemm(step: Gemm) -> Source:
@@ -286,4 +281,4 @@ def _routine(step: Routine) -> Source:
     dtypes = tuple(r.buffer.dtype for r in refs)
     words = [Word(ref=r) for r in refs] + [Word(bits=s) for s in step.sizes]
     tiles = routine.tiles(*step.sizes)
-    return Source(step, routine.text(*map(_short, dtypes)), tuple(words), tiles, routine.cost(*step.sizes))
+    return Source(step, routine.text(*map(short, dtypes)), tuple(words), tiles, routine.cost(*step.sizes))

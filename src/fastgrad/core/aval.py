@@ -17,6 +17,11 @@ DTYPES = tuple(np.dtype(name) for name in _SHORT)
 """Every dtype that fastgrad computes in."""
 
 
+def short(dtype: np.dtype) -> str:
+    """``f32`` for float32: how dtypes read in every printed stage and in kernel text."""
+    return _SHORT[dtype.name]
+
+
 @dataclass(frozen=True, slots=True)
 class Aval:
     """Shape, dtype and weakness of a value; prints as ``f32[3,4]`` (``f64*[]`` when weak).
@@ -47,7 +52,7 @@ class Aval:
         return len(self.shape)
 
     def __str__(self) -> str:
-        return f"{_SHORT[self.dtype.name]}{'*' if self.weak else ''}[{','.join(map(str, self.shape))}]"
+        return f"{short(self.dtype)}{'*' if self.weak else ''}[{','.join(map(str, self.shape))}]"
 
 
 def check_dtype(dtype: Any) -> np.dtype:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .aval import Aval
+from .aval import short
 
 SCALAR_ONLY = frozenset({"pow", "sin", "cos", "floor_divide", "remainder"})
 """Lines that have no vector form yet: they stay out of the epilogue of a matrix product."""
@@ -52,11 +52,11 @@ class Map:
 
     def __str__(self) -> str:
         n = len(self.inputs)
-        head = " ".join(f"%{i}:{Aval((), d)}"[:-2] for i, d in enumerate(self.inputs))
+        head = " ".join(f"%{i}:{short(d)}" for i, d in enumerate(self.inputs))
         body = []
         for i, line in enumerate(self.lines, n):
             args = " ".join(repr(a) if line.op == "const" else f"%{a}" for a in line.args)
-            body.append(f"  %{i} = {line.op} {args} : {str(Aval((), line.dtype))[:-2]}")
+            body.append(f"  %{i} = {line.op} {args} : {short(line.dtype)}")
         return "\n".join([f"map {head}", *body, "  -> " + " ".join(f"%{o}" for o in self.outputs)])
 
 

@@ -80,7 +80,6 @@ class Executable:
 
     def __init__(self, graph: Graph, *, backend: str = "numba", threads: int = 1):
         self.backend, self.threads = check_backend(backend), threads
-        self.traced = graph
         self.graph = passes.run(graph)
         self.inputs = [v.aval for v in graph.inputs]
         self.outputs = [a.aval for a in graph.outputs]

@@ -30,10 +30,8 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        self.lr, self.eps = (
-            check("Adam: lr", lr),
-            check("Adam: eps", eps, 1e-300),
-        )  # with 0, a gradient of 0 is 0 / 0
+        self.lr = check("Adam: lr", lr)
+        self.eps = check("Adam: eps", eps, 1e-37)  # not 0 in float32 either: a gradient of 0 would be 0 / 0
         if not isinstance(betas, tuple | list) or len(betas) != 2:
             raise ArgumentError(f"Adam: betas is a pair, got {betas!r}", hint="betas=(0.9, 0.999)")
         self.betas = (

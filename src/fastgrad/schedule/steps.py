@@ -147,11 +147,10 @@ class Schedule:
         number = count()
 
         def show(ref: Ref) -> str:
-            name = names.setdefault(ref.buffer, "") or names.setdefault(ref.buffer, "")
-            if not name:
-                name = names[ref.buffer] = f"b{next(number)}"
+            if ref.buffer not in names:
+                names[ref.buffer] = f"b{next(number)}"
             kinds = "".join({"unit": "1", "zero": "0", "run": "s"}[a.kind] for a in ref.layout.axes)
-            return f"{name}<{kinds}>"
+            return f"{names[ref.buffer]}<{kinds}>"
 
         lines = [f"schedule {self.name}"]
         for i, step in enumerate(self.steps):

@@ -32,7 +32,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...core.aval import DTYPES, Aval
+from ...core.aval import DTYPES, short
 from ...core.expr import Line, Map
 from . import lines, microkernel
 from .tile import Tile, Words, host_tile
@@ -135,8 +135,8 @@ def _evaluate(epilogue: Map, values: list[Any]) -> list[Any]:
 
 
 def _short(dtype: np.dtype) -> str:
-    """``f32`` for float32: Aval's short name without the shape."""
-    return "boolean" if dtype.kind == "b" else str(Aval((), dtype))[:-2]
+    """`short`, but the name of bool's dtype must not hide Python's own."""
+    return "boolean" if dtype.kind == "b" else short(dtype)
 
 
 def _map_text(epilogue: Map) -> str:

@@ -21,17 +21,12 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from ...core.aval import DTYPES, Aval
+from ...core.aval import DTYPES, short
 from . import lines
 
 I64 = ir.IntType(64)
 MAX_STORES = 24
 """Alias scopes, hence stores, that one kernel may have."""
-
-
-def short(dtype: np.dtype) -> str:
-    """``f32`` for float32: the suffix of typed names in kernel text."""
-    return str(Aval((), dtype))[:-2]
 
 
 def _memory_type(dtype: np.dtype) -> ir.Type:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from ...core.expr import SCALAR_ONLY
 from . import math, vec
 
 COMPARISONS: dict[str, str] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -26,9 +27,8 @@ UNARY: frozenset[str] = frozenset(
     {"neg", "abs", "sign", "sqrt", "sin", "cos", "floor", "ceil", "not", "cast", *_MATH}
 )
 _BINARY = {"add", "sub", "mul", "div", "max", "min", "and", "or", "xor"}
-_LIBM = {"pow", "floor_divide", "remainder", "sin", "cos"}
-OPS: frozenset[str] = UNARY | COMPARISONS.keys() | _BINARY | _LIBM | {"select"}
-VECTOR_OPS: frozenset[str] = OPS - _LIBM
+OPS: frozenset[str] = UNARY | COMPARISONS.keys() | _BINARY | SCALAR_ONLY | {"select"}
+VECTOR_OPS: frozenset[str] = OPS - SCALAR_ONLY
 """Ops that stay in vector registers. The others take vectors too, but in float call libm once a lane."""
 
 
