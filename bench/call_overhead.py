@@ -19,7 +19,8 @@ from numba import njit
 
 import fastgrad as fg
 from fastgrad.codegen import compile as compiler
-from fastgrad.codegen.runtime import DONE, runtime
+from fastgrad.codegen.abi import DONE
+from fastgrad.codegen.runtime import runtime
 from fastgrad.executor.cpu import ALLOWANCE_NS, Workspace
 
 COUNTS = (1, 2, 4, 8, 16, 32)

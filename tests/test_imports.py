@@ -15,7 +15,7 @@ import fastgrad
 
 ROOT = Path(fastgrad.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "machine"),
+    ("errors", "machine", "version"),
     ("core",),
     ("ops",),
     ("numpy", "array", "trace"),

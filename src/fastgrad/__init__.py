@@ -1,27 +1,59 @@
-"""fastgrad: NumPy functions traced once, differentiated, compiled to CPU kernels and replayed as one native call."""
+"""fastgrad: NumPy functions traced once, differentiated, compiled to CPU kernels and replayed as one native call.
 
-from . import data, nn, numpy, optim, train
-from .api import grad, jit, value_and_grad
-from .graph_builder import Graph
-from .inspection import explain
-from .ops.pointwise import stop_gradient
-from .pullback import vjp
-from .train_step import TrainStep
+A name is imported when it is first used, so that `import fastgrad` costs little more than NumPy.
+"""
 
-__version__ = "0.1.0"
+from __future__ import annotations
 
-__all__ = [
-    "Graph",
-    "TrainStep",
-    "data",
-    "explain",
-    "grad",
-    "jit",
-    "nn",
-    "numpy",
-    "optim",
-    "stop_gradient",
-    "train",
-    "value_and_grad",
-    "vjp",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from . import data as data
+    from . import nn as nn
+    from . import numpy as numpy
+    from . import optim as optim
+    from . import train as train
+    from .api import grad as grad
+    from .api import jit as jit
+    from .api import value_and_grad as value_and_grad
+    from .graph_builder import Graph as Graph
+    from .inspection import explain as explain
+    from .ops.pointwise import stop_gradient as stop_gradient
+    from .pullback import vjp as vjp
+    from .train_step import TrainStep as TrainStep
+
+_HOMES = {
+    "Graph": "graph_builder",
+    "TrainStep": "train_step",
+    "data": "",
+    "explain": "inspection",
+    "grad": "api",
+    "jit": "api",
+    "nn": "",
+    "numpy": "",
+    "optim": "",
+    "stop_gradient": "ops.pointwise",
+    "train": "",
+    "value_and_grad": "api",
+    "vjp": "pullback",
+}
+"""The module of each public name; the empty string for a module that is one itself."""
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fastgrad' has no attribute {name!r}")
+    home = _HOMES[name]
+    module = importlib.import_module(f".{home or name}", __name__)
+    value = getattr(module, name) if home else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numba import cfunc, int64
 
-from fastgrad.codegen.simd import gemm
+from fastgrad.codegen.simd import gemm, twins
 from fastgrad.core.expr import Line, Map
 
 F32, F64, BOOL, I32 = (np.dtype(d) for d in ("float32", "float64", "bool", "int32"))
@@ -36,7 +36,7 @@ def kernel(
 ) -> tuple[Kernel, gemm.Tile]:
     """A kernel by its text, and its tile."""
     tile = gemm.host_tile(dtype, MACHINES[machine])
-    names = gemm.namespace(jit)
+    names = twins.namespace(jit)
     exec(gemm.gemm_source(dtype, b_unit, epilogue, kinds, tile), names)
     if not jit:
         return names["kernel"], tile
@@ -276,7 +276,7 @@ def test_memory_beyond_the_operands_is_not_touched() -> None:
 def test_text_is_a_complete_key() -> None:
     tile = gemm.host_tile(F32, MACHINES["host"])
     text = gemm.gemm_source(F32, True, BIAS_RELU, ("unit",), tile)
-    names = gemm.namespace()
+    names = twins.namespace()
     exec(text, names)
     assert names["EPILOGUE"] == BIAS_RELU
     assert names["TILE"] == tile

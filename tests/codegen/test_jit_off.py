@@ -9,8 +9,7 @@ import pytest
 
 from cases import CASES, Case
 from fastgrad import autodiff, memory, passes
-from fastgrad.codegen import compile as compiler
-from fastgrad.codegen import runtime as rt
+from fastgrad.codegen import abi, toolchain
 from fastgrad.core.aval import aval_of
 from fastgrad.core.graph import Graph
 from fastgrad.executor import tape
@@ -35,13 +34,13 @@ def descriptors(
 ) -> np.ndarray:
     """The descriptor words with every address in place, as a workspace and `run` put them there."""
     plan = built.words
-    words = plan[plan[rt.WORDS_AT] :][: plan[rt.N_WORDS]].copy()
+    words = plan[plan[abi.WORDS_AT] :][: plan[abi.N_WORDS]].copy()
     bases = {
-        rt.ARENA: [arena.ctypes.data],
-        rt.INPUT: [a.ctypes.data for a in inputs],
-        rt.OUTPUT: [a.ctypes.data for a in outputs],
+        abi.ARENA: [arena.ctypes.data],
+        abi.INPUT: [a.ctypes.data for a in inputs],
+        abi.OUTPUT: [a.ctypes.data for a in outputs],
     }
-    relocs = plan[plan[rt.RELOCS_AT] :][: rt.RELOC * plan[rt.N_RELOCS]].reshape(-1, rt.RELOC)
+    relocs = plan[plan[abi.RELOCS_AT] :][: abi.RELOC * plan[abi.N_RELOCS]].reshape(-1, abi.RELOC)
     for word, space, number, offset, _ in relocs:
         words[word] = bases[int(space)][number] + offset
     return words
@@ -54,11 +53,11 @@ def run_in_python(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray
     outputs = [np.empty(a.aval.shape, a.aval.dtype) for a in graph.outputs]
     arena = aligned(built.arena_bytes)
     words = descriptors(built, inputs, outputs, arena)
-    rows = built.words[rt.HEADER :][: rt.ROW * built.words[rt.N_ROWS]].reshape(-1, rt.ROW)
+    rows = built.words[abi.HEADER :][: abi.ROW * built.words[abi.N_ROWS]].reshape(-1, abi.ROW)
     with np.errstate(all="ignore"):
         for row in rows:
-            kernel = compiler.define(built.texts[row[rt.KERNEL]], jit=False)
-            desc, tiles = words.ctypes.data + 8 * int(row[rt.DESC]), int(row[rt.TILES])
+            kernel = toolchain.define(built.texts[row[abi.KERNEL]], jit=False)
+            desc, tiles = words.ctypes.data + 8 * int(row[abi.DESC]), int(row[abi.TILES])
             assert kernel(desc, tiles // 2, tiles) == 0
             assert kernel(desc, 0, tiles // 2) == 0
     return outputs

@@ -14,7 +14,7 @@ import pytest
 
 from cases import CASES, Case
 from fastgrad import autodiff, batching
-from fastgrad.codegen import runtime as rt
+from fastgrad.codegen import abi
 from fastgrad.core.aval import DTYPES, aval_of
 from fastgrad.core.graph import Graph
 from fastgrad.executor import cpu, tape
@@ -253,7 +253,7 @@ def all_parallel(monkeypatch):
 
 
 def parallel_rows(run: Executable) -> int:
-    return int(run.program.native.tape.words[rt.N_PARALLEL])
+    return int(run.program.native.tape.words[abi.N_PARALLEL])
 
 
 @every

@@ -43,9 +43,9 @@ from ..core.loops import Axis
 from ..schedule import Fold, Gemm, Loop, Nest, Routine, Step, nest
 from .routines import ROUTINES
 from .simd.gemm import gemm_source
-from .simd.intrinsics import op_name
-from .simd.tile import Tile, cpu_features, host_tile
-from .writer import Word, Writer
+from .simd.tile import Tile, host_tile
+from .target import cpu_features
+from .writer import Word, Writer, op_name
 
 LINE_COST = {
     "exp": 1.0,

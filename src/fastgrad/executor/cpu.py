@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..codegen import abi
 from ..codegen import compile as compiler
-from ..codegen import runtime as rt
+from ..codegen.runtime import UNITS, runtime
 from ..core.aval import Aval, aval_of, check_dtype
 from ..core.graph import Tracer
 from ..errors import DTypeError, OutOfBoundsError, ShapeError, TraceError
@@ -89,10 +90,13 @@ class Native:
         """``arrays``: inputs then outputs that a call hands over; ``fixed``: further input pointers, known now."""
         self.tape, self.arrays, self.n_inputs, self.threads = tape, tuple(arrays), n_inputs, threads
         self.fixed = tuple(fixed)
+        units = [compiler.Unit("kernel", text) for text in tape.texts]
         known = compiler.known()
-        self.kernels = [compiler.compile(text) for text in tape.texts]
-        self.compiled = {k for k in self.kernels if k.text not in known}
-        self.runtime = rt.runtime()
+        self.kernels = compiler.compile([*units, *UNITS])[
+            : len(units)
+        ]  # the run in one batch with its first kernels
+        self.fresh = {k for k, unit in zip(self.kernels, units, strict=True) if unit.key not in known}
+        self.runtime = runtime()
         self.run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)(self.runtime.run)
         self._method = _MethodDef(b"run", self.runtime.entry, _FASTCALL, None)
         self.trusted = True if tape is _EMPTY else native_entry_works()
@@ -108,26 +112,26 @@ class Workspace:
     def __init__(self, native: Native, state: int):
         tape, runtime = native.tape, native.runtime
         plan = tape.words
-        n_kernels, n_words = int(plan[rt.N_KERNELS]), int(plan[rt.N_WORDS])
+        n_kernels, n_words = int(plan[abi.N_KERNELS]), int(plan[abi.N_WORDS])
         self.native = native
         self.arena = aligned(tape.arena_bytes)
-        self.words = aligned(8 * (rt.CONTROL + n_kernels + n_words)).view(np.int64)
-        self.words[: rt.CONTROL] = 0
+        self.words = aligned(8 * (abi.CONTROL + n_kernels + n_words)).view(np.int64)
+        self.words[: abi.CONTROL] = 0
         base = self.words.ctypes.data
-        self.words[rt.THREADS] = min(native.threads, runtime.pool_threads)
-        self.words[rt.KERNELS_AT] = base + 8 * rt.CONTROL
-        self.words[rt.DESCS_AT] = base + 8 * (rt.CONTROL + n_kernels)
-        self.words[rt.PARALLEL_FOR], self.words[rt.WORKER] = runtime.parallel_for, runtime.worker
-        self.words[rt.LOCK], self.words[rt.CLOCK] = runtime.lock.ctypes.data, runtime.clock
-        self.words[rt.YIELD] = runtime.give_way
-        self.words[rt.CONTROL : rt.CONTROL + n_kernels] = [k.address for k in native.kernels]
-        descs = self.words[rt.CONTROL + n_kernels :]
-        start = int(plan[rt.WORDS_AT])
+        self.words[abi.THREADS] = min(native.threads, runtime.pool_threads)
+        self.words[abi.KERNELS_AT] = base + 8 * abi.CONTROL
+        self.words[abi.DESCS_AT] = base + 8 * (abi.CONTROL + n_kernels)
+        self.words[abi.PARALLEL_FOR], self.words[abi.WORKER] = runtime.parallel_for, runtime.worker
+        self.words[abi.LOCK], self.words[abi.CLOCK] = runtime.lock.ctypes.data, runtime.clock
+        self.words[abi.YIELD] = runtime.give_way
+        self.words[abi.CONTROL : abi.CONTROL + n_kernels] = [k.address for k in native.kernels]
+        descs = self.words[abi.CONTROL + n_kernels :]
+        start = int(plan[abi.WORDS_AT])
         descs[:] = plan[start : start + n_words]
-        bases = {rt.ARENA: self.arena.ctypes.data, rt.STATE: state}
-        start = int(plan[rt.RELOCS_AT])
-        for word, space, _, offset, _ in plan[start : start + rt.RELOC * int(plan[rt.N_RELOCS])].reshape(
-            -1, rt.RELOC
+        bases = {abi.ARENA: self.arena.ctypes.data, abi.STATE: state}
+        start = int(plan[abi.RELOCS_AT])
+        for word, space, _, offset, _ in plan[start : start + abi.RELOC * int(plan[abi.N_RELOCS])].reshape(
+            -1, abi.RELOC
         ):
             if space in bases:
                 descs[word] = bases[int(space)] + offset
@@ -151,17 +155,17 @@ class Workspace:
 
     def _spec(self) -> np.ndarray:
         native = self.native
-        head = [0] * rt.SPEC
-        head[rt.S_COUNT] = len(native.arrays)
-        head[rt.S_PLAN], head[rt.S_WS], head[rt.S_IN], head[rt.S_OUT], head[rt.S_PC] = self.arguments
-        head[rt.S_ALLOWANCE], head[rt.S_RELEASE] = ALLOWANCE_NS, int(native.tape.cost_ns > RELEASE_GIL_NS)
-        head[rt.S_SAVE], head[rt.S_RESTORE] = (
+        head = [0] * abi.SPEC
+        head[abi.S_COUNT] = len(native.arrays)
+        head[abi.S_PLAN], head[abi.S_WS], head[abi.S_IN], head[abi.S_OUT], head[abi.S_PC] = self.arguments
+        head[abi.S_ALLOWANCE], head[abi.S_RELEASE] = ALLOWANCE_NS, int(native.tape.cost_ns > RELEASE_GIL_NS)
+        head[abi.S_SAVE], head[abi.S_RESTORE] = (
             _function("PyEval_SaveThread"),
             _function("PyEval_RestoreThread"),
         )
-        head[rt.S_INCREF], head[rt.S_NDARRAY] = _function("Py_IncRef"), id(np.ndarray)
-        head[rt.S_NONE], head[rt.S_FALSE], head[rt.S_TRUE] = id(None), id(False), id(True)
-        head[rt.S_RUN] = native.runtime.run
+        head[abi.S_INCREF], head[abi.S_NDARRAY] = _function("Py_IncRef"), id(np.ndarray)
+        head[abi.S_NONE], head[abi.S_FALSE], head[abi.S_TRUE] = id(None), id(False), id(True)
+        head[abi.S_RUN] = native.runtime.run
         words = head
         for i, aval in enumerate(native.arrays):
             table, k = (self.inputs, i) if i < native.n_inputs else (self.outputs, i - native.n_inputs)
@@ -170,10 +174,10 @@ class Workspace:
 
     def repeat(self, trips: int) -> None:
         """How often the tape's loop runs."""
-        self.words[rt.TRIPS] = trips
+        self.words[abi.TRIPS] = trips
 
     def python_entry(self, *arrays: Any) -> bool | None:
-        """What `codegen.runtime._entry` does, through public API alone: its twin, and its stand-in."""
+        """What `codegen.walker._entry` does, through public API alone: its twin, and its stand-in."""
         native, n = self.native, self.native.n_inputs
         if len(arrays) != len(native.arrays):
             return False
@@ -186,15 +190,15 @@ class Workspace:
             table[k] = array.ctypes.data
         self.pc[0] = 0
         status = native.run(*self.arguments, ALLOWANCE_NS)
-        self.spec[rt.S_STATUS] = status
-        return None if status == rt.DONE else True
+        self.spec[abi.S_STATUS] = status
+        return None if status == abi.DONE else True
 
     def finish(self) -> None:
         """After the entry returned True: go on until the run is done, or raise for a kernel's status."""
-        status = int(self.spec[rt.S_STATUS])
-        while status == rt.PAUSED:
+        status = int(self.spec[abi.S_STATUS])
+        while status == abi.PAUSED:
             status = self.native.run(*self.arguments, ALLOWANCE_NS)
-        if status == rt.FAILED:
+        if status == abi.FAILED:
             raise self.failure()
 
     def failure(self) -> OutOfBoundsError:
@@ -205,8 +209,8 @@ class Workspace:
         which = 0 if eqn.prim.name == "check_index" else 1  # where the indices stand among the operands
         plan, indices = self.native.tape.words, eqn.inputs[which].aval
         size = eqn.params["size"] if "size" in eqn.params else eqn.inputs[0].aval.shape[eqn.params["axis"]]
-        desc = int(plan[plan[rt.ROWS_AT] + rt.ROW * row + rt.DESC])
-        address = int(self.words[rt.CONTROL + len(self.native.kernels) + desc + which])
+        desc = int(plan[plan[abi.ROWS_AT] + abi.ROW * row + abi.DESC])
+        address = int(self.words[abi.CONTROL + len(self.native.kernels) + desc + which])
         memory: Any = (ctypes.c_char * indices.nbytes).from_address(address)
         values = np.frombuffer(memory, indices.dtype)
         low = 0 if which == 0 else -size
@@ -216,7 +220,7 @@ class Workspace:
         )
 
 
-_EMPTY = Tape(np.array([0] * rt.HEADER, np.int64), (), (), 0, 0.0)
+_EMPTY = Tape(np.array([0] * abi.HEADER, np.int64), (), (), 0, 0.0)
 
 
 @cache

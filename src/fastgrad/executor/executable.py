@@ -53,7 +53,7 @@ class Program:
 
     def compile_report(self) -> str:
         """Seconds a kernel, whether this program was the first to ask for it, and which rows it serves."""
-        fresh = self.native.compiled
+        fresh = self.native.fresh
         rows = []
         for k in self.native.kernels:
             cost = f"{k.seconds:8.3f} s  compiled" if k in fresh else f"{0.0:8.3f} s  reused  "
@@ -65,7 +65,7 @@ class Program:
 
     @property
     def address(self) -> int:
-        """Address of ``run`` (`codegen.runtime` has its C signature)."""
+        """Address of ``run`` (`codegen.abi` has its C signature)."""
         return self.native.runtime.run
 
 
@@ -75,7 +75,7 @@ class Executable:
     Each array must have the shape and dtype of the graph's input; strides, alignment and byte order are free. With
     ``out`` (one array an output, contiguous and writable) nothing is allocated.
 
-    Attributes: ``graph`` (after the passes), ``address`` (the C entry, see `codegen.runtime`).
+    Attributes: ``graph`` (after the passes), ``address`` (the C entry, see `codegen.abi`).
     """
 
     def __init__(self, graph: Graph, *, backend: str = "numba", threads: int = 1):
@@ -197,5 +197,5 @@ class Executable:
 
     @property
     def address(self) -> int:
-        """Address of ``run`` (`codegen.runtime` has its C signature)."""
+        """Address of ``run`` (`codegen.abi` has its C signature)."""
         return self.program.address

@@ -1,4 +1,4 @@
-"""Steps -> Plan: the tape as relocatable int64 words (`codegen.runtime` says what each word means)."""
+"""Steps -> Plan: the tape as relocatable int64 words (`codegen.abi` says what each word means)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..codegen import runtime as rt
+from ..codegen import abi
 from ..codegen.cpu import Source, emit
 from ..memory import Location, MemoryPlan
 
@@ -16,7 +16,7 @@ PARALLEL_NS = 8_000.0
 REGION_NS = 150_000.0
 """A plan opens a parallel region when its parallel rows together exceed this: to wake a thread that sleeps, and to meet it
 again at the end, takes up to 50 microseconds. A loop of many steps opens one region for all of them."""
-_SPACES = {"arena": rt.ARENA, "state": rt.STATE, "input": rt.INPUT, "output": rt.OUTPUT}
+_SPACES = {"arena": abi.ARENA, "state": abi.STATE, "input": abi.INPUT, "output": abi.OUTPUT}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +49,9 @@ def build(segments: Sequence[Segment], threads: int, repeat: Mapping[Location, i
     template: list[int] = []
     for source, segment in sources:
         kernel = texts.setdefault(source.text, len(texts))
-        kind = rt.PARALLEL if share and _worth_sharing(source) else rt.SERIAL
+        kind = abi.PARALLEL if share and _worth_sharing(source) else abi.SERIAL
         grain = (
-            max(1, -(-source.tiles // (4 * threads)), -(-source.tiles // rt.MAX_CHUNKS))
+            max(1, -(-source.tiles // (4 * threads)), -(-source.tiles // abi.MAX_CHUNKS))
             if kind
             else source.tiles
         )
@@ -74,14 +74,14 @@ def build(segments: Sequence[Segment], threads: int, repeat: Mapping[Location, i
                 relocs.append([len(template), _SPACES[where.space], where.number, offset, step])
             template.append(word.bits)
     if repeat is not None:
-        rows.append([rt.REPEAT, 0, 0, 0, 1, 1, 0])
+        rows.append([abi.REPEAT, 0, 0, 0, 1, 1, 0])
     cost = sum(s.cost_ns for s, _ in sources)
-    header = [0] * rt.HEADER
-    header[rt.N_ROWS], header[rt.ROWS_AT] = len(rows), rt.HEADER
-    header[rt.N_RELOCS], header[rt.RELOCS_AT] = len(relocs), rt.HEADER + rt.ROW * len(rows)
-    header[rt.N_WORDS], header[rt.WORDS_AT] = len(template), header[rt.RELOCS_AT] + rt.RELOC * len(relocs)
-    header[rt.N_KERNELS], header[rt.COST] = len(texts), int(cost)
-    header[rt.N_PARALLEL] = sum(row[0] == rt.PARALLEL for row in rows)
+    header = [0] * abi.HEADER
+    header[abi.N_ROWS], header[abi.ROWS_AT] = len(rows), abi.HEADER
+    header[abi.N_RELOCS], header[abi.RELOCS_AT] = len(relocs), abi.HEADER + abi.ROW * len(rows)
+    header[abi.N_WORDS], header[abi.WORDS_AT] = len(template), header[abi.RELOCS_AT] + abi.RELOC * len(relocs)
+    header[abi.N_KERNELS], header[abi.COST] = len(texts), int(cost)
+    header[abi.N_PARALLEL] = sum(row[0] == abi.PARALLEL for row in rows)
     flat = [*header, *(x for row in rows for x in row), *(x for r in relocs for x in r), *template]
     arena = max((s.plan.arena_bytes for s in segments), default=0)
     return Tape(np.array(flat, np.int64), tuple(s for s, _ in sources), tuple(texts), arena, cost)

@@ -124,4 +124,4 @@ def _caller(n: int) -> Any:
     return intrinsic(scope[f"call_{n}"])
 
 
-call_0, call_1, call_2, call_3, call_6, call_8 = (_caller(n) for n in (0, 1, 2, 3, 6, 8))
+call_0, call_1, call_2, call_3, call_4, call_6, call_8 = (_caller(n) for n in (0, 1, 2, 3, 4, 6, 8))

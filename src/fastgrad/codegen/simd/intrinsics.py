@@ -22,6 +22,7 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
 from ...core.aval import DTYPES, short
+from ..writer import op_name
 from . import lines
 
 I64 = ir.IntType(64)
@@ -199,11 +200,6 @@ def jit_namespace() -> dict[str, Any]:
         names |= {f"reload{k}_{d}": _load(dtype, 1 + k) for k in range(MAX_STORES)}
     names |= {op_name(op): _line(op) for op in lines.OPS if op != "cast"}
     return names
-
-
-def op_name(op: str) -> str:
-    """The name of a scalar op in kernel text: Python keywords get an underscore."""
-    return f"{op}_" if op in ("and", "or", "not", "abs", "max", "min", "pow") else op
 
 
 @cache

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import binding
-from numba.core import config
 
 
 class Tile(NamedTuple):
@@ -33,21 +30,6 @@ class Tile(NamedTuple):
     def held(self) -> int:
         """Rows of partial sums that the scratch tile of a packing kernel holds; a multiple of ``rows``."""
         return self.rows * max(1, 160 // self.rows)
-
-
-@cache
-def cpu_features() -> dict[str, bool]:
-    """LLVM's feature flags of the CPU that kernels are compiled for, e.g. ``{"avx2": True, ...}``."""
-    flags = config.CPU_FEATURES or ""
-    if flags or config.CPU_NAME not in (
-        None,
-        "host",
-    ):  # Numba was told to compile for another CPU than the host
-        return {flag[1:]: flag[0] == "+" for flag in flags.split(",") if flag}
-    try:
-        return dict(binding.get_host_cpu_features())
-    except RuntimeError:  # LLVM does not know this host's features: the portable width serves
-        return {}
 
 
 def host_tile(dtype: np.dtype, features: dict[str, bool]) -> Tile:

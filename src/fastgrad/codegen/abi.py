@@ -1,0 +1,42 @@
+"""The binary interface of a run: what the words of a Plan, a Workspace and an entry's spec mean.
+
+    int64 run(Plan*, Workspace*, void** in, void** out, int64* pc, int64 allowance_ns)
+
+`Plan` is plain memory without addresses (it may be copied, pickled, mapped); `Workspace` holds all that one call in
+flight needs: control words, kernel addresses, descriptor copies, and the arena's address. Both are int64 words:
+
+    Plan        header (HEADER names), rows (ROW words each), relocations (RELOC words each), descriptor template
+    Workspace   control words (CONTROL names; those that threads fight over on cache lines of their own),
+                kernel addresses, descriptors
+
+``*pc`` is 0 for a new run, else 1 + the row to go on with. ``run`` returns DONE, PAUSED (past its allowance: call
+again), or FAILED (``*pc`` - 1 is the row whose kernel returned a status). `walker` is the code behind it, `runtime` finds
+that code; neither is needed to lay a plan out. Compiled code on disk is keyed by this file too: a change here is a new
+interface, and old code is never run against it.
+"""
+
+from __future__ import annotations
+
+# Plan header, word numbers.
+N_ROWS, ROWS_AT, N_RELOCS, RELOCS_AT, N_WORDS, WORDS_AT, N_KERNELS, N_PARALLEL, COST, HEADER = range(10)
+# A row: what it is, which kernel, where its descriptor begins, tiles, tiles a chunk, whether the run may pause before it.
+KIND, KERNEL, DESC, TILES, GRAIN, MAY_PAUSE, ROW_COST, ROW = range(8)
+SERIAL, PARALLEL, REPEAT = range(3)
+"""Row kinds. REPEAT goes back to row KERNEL until the workspace's trip count is reached, moving what moves."""
+# A relocation: descriptor word, space, index, byte offset, bytes to move by at each iteration of a REPEAT.
+WORD, SPACE, INDEX, OFFSET, STEP, RELOC = range(6)
+ARENA, STATE, INPUT, OUTPUT = range(4)
+# Workspace control words. The first four are written by several threads: a cache line each.
+PUBLISHED, TICKET, FINISHED, CLAIMED = 0, 8, 16, 24
+STATUS, TRIPS, ITERATION, THREADS, KERNELS_AT, DESCS_AT, PLAN_IN, PC_AT, ALLOWANCE, EPOCH = range(32, 42)
+TOGETHER, PARALLEL_FOR, WORKER, LOCK, CLOCK, YIELD, SCRATCH, CONTROL = 43, 44, 45, 46, 47, 48, 49, 56
+DONE, PAUSED, FAILED = range(3)
+
+CHUNK_BITS = 20
+MAX_CHUNKS = 1 << CHUNK_BITS
+"""Chunks of a parallel row at most: a ticket is (epoch, chunk) in one word."""
+
+# The spec that an entry reads: addresses of Python's own objects and functions, the run's arguments, then for each array
+# where its pointer goes, its dtype object, its rank and its extents.
+(S_COUNT, S_PLAN, S_WS, S_IN, S_OUT, S_PC, S_ALLOWANCE, S_RELEASE, S_SAVE, S_RESTORE, S_INCREF, S_NDARRAY, S_NONE, S_FALSE,
+ S_TRUE, S_RUN, S_STATUS, SPEC) = range(18)  # fmt: skip

@@ -1,0 +1,106 @@
+"""What compiled code depends on beside its own text: the processor, the tools' versions, our code generators.
+
+`digest` hashes all of it. It is part of every key in the cache, so code from another machine, another Numba or another
+fastgrad is never even looked at. Numba itself is not imported: its version is read from its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..version import __version__
+
+PACKAGE = Path(__file__).resolve().parents[1]
+GENERATORS = (
+    "codegen/abi.py",
+    "codegen/toolchain.py",
+    "codegen/walker.py",
+    "codegen/simd/*.py",
+    "core/aval.py",
+    "core/expr.py",
+)
+"""Our files whose text shapes machine code (globs below the package); a test finds what is missing here."""
+_HARMLESS = ("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CACHE_DIR")
+"""Numba's environment variables that compiled code does not depend on, by their beginning."""
+
+
+@cache
+def cpu() -> tuple[str, str]:
+    """Name and feature flags, as LLVM writes them, of the processor that Numba compiles for here."""
+    from llvmlite import binding
+
+    name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
+    if features is None:
+        try:
+            features = "" if name else binding.get_host_cpu_features().flatten()
+        except RuntimeError:  # LLVM does not know this host's features: the portable width serves
+            features = ""
+    return name or binding.get_host_cpu_name(), features
+
+
+@cache
+def cpu_features() -> dict[str, bool]:
+    """The feature flags one by one, e.g. ``{"avx2": True, ...}``."""
+    return {flag[1:]: flag[0] == "+" for flag in cpu()[1].split(",") if flag}
+
+
+@cache
+def facts() -> dict[str, Any]:
+    """Everything that `digest` hashes, readable: it stands in reports and beside the cached code."""
+    from llvmlite import __version__ as llvmlite_version
+
+    name, features = cpu()
+    return {
+        "fastgrad": __version__,
+        "numba": numba_version(),
+        "llvmlite": llvmlite_version,
+        "python": sys.implementation.cache_tag,
+        "platform": sys.platform,
+        "cpu": name,
+        "features": features,
+        "generators": _generators(),
+        "options": {k: v for k, v in sorted(os.environ.items()) if _shapes_code(k)},
+        "config": _text(Path(".numba_config.yaml")),
+    }
+
+
+@cache
+def digest() -> str:
+    """One hash over `facts`."""
+    return hashlib.sha256(json.dumps(facts(), sort_keys=True).encode()).hexdigest()
+
+
+def numba_version() -> str:
+    """Numba's version without an import of it; `ModuleNotFoundError` where there is no Numba."""
+    spec = importlib.util.find_spec("numba")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("fastgrad needs Numba to compile: pip install numba")
+    text = _text(Path(spec.origin).with_name("_version.py"))  # importlib.metadata takes ten times as long
+    found = text.partition('"version": "')[2].partition('"')[0]
+    return found or importlib.metadata.version("numba")
+
+
+def _shapes_code(variable: str) -> bool:
+    return variable.startswith("NUMBA_") and not variable.startswith(_HARMLESS)
+
+
+def _generators() -> str:
+    it = hashlib.sha256()
+    for path in sorted(path for pattern in GENERATORS for path in PACKAGE.glob(pattern)):
+        it.update(path.name.encode() + path.read_bytes())
+    return it.hexdigest()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,0 +1,292 @@
+"""The run behind `abi`: the walker of the tape, its parallel region, and the entry that Python calls.
+
+A plan with parallel rows opens one region: the threads enter together, the first to arrive walks the tape, the others
+join its rows. Chunks are claimed by compare-exchange on (epoch, chunk), so that a thread that comes late can never take a
+chunk of a later row by mistake, and a row is over when its chunks are, whoever ran them. What a chunk computes does not
+depend on who runs it: one thread and N threads give the same bits.
+
+Nothing here may raise: an exception path would call back into Numba, which a process that loads this code from disk
+never imports (hence `quotient` and `smaller` where Python would write ``//`` and ``min``).
+"""
+
+from __future__ import annotations
+
+from numba import njit, types
+
+from . import abi
+from .simd.atomics import (
+    acquire,
+    add_atomic,
+    call_0,
+    call_1,
+    call_2,
+    call_3,
+    call_4,
+    call_6,
+    call_8,
+    exchange_if,
+    pause,
+    peek,
+    peek32,
+    poke,
+    release,
+)
+from .simd.intrinsics import quotient, smaller
+
+_inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", forceinline=True)
+"""Called from compiled code alone: no wrappers for Python to compile."""
+_CLOCK_EVERY_NS = 200_000
+_SPINS = 1_000
+
+
+@_inner
+def _now(ws, clock):  # type: ignore[no-untyped-def]
+    """Monotonic nanoseconds, by the libc function at ``clock`` (CLOCK_MONOTONIC is 1 on Linux)."""
+    call_2(clock, 1, ws + 8 * abi.SCRATCH)
+    return peek(ws + 8 * abi.SCRATCH) * 1_000_000_000 + peek(ws + 8 * abi.SCRATCH + 8)
+
+
+@_inner
+def _wait(ws, spins):  # type: ignore[no-untyped-def]
+    """One turn of a wait: spin for some 20 microseconds, then let whoever else wants this core have it each time."""
+    pause()
+    if spins > _SPINS:
+        give_way = peek(ws + 8 * abi.YIELD)
+        if give_way != 0:
+            call_0(give_way)
+
+
+@_inner
+def _claim(ws, row, epoch, chunks):  # type: ignore[no-untyped-def]
+    """Run chunks of the published row until none is left."""
+    grain = peek(row + 8 * abi.GRAIN)
+    tiles = peek(row + 8 * abi.TILES)
+    kernel = peek(peek(ws + 8 * abi.KERNELS_AT) + 8 * peek(row + 8 * abi.KERNEL))
+    desc = peek(ws + 8 * abi.DESCS_AT) + 8 * peek(row + 8 * abi.DESC)
+    while True:
+        ticket = acquire(ws + 8 * abi.TICKET)
+        chunk = ticket & (abi.MAX_CHUNKS - 1)
+        if (ticket >> abi.CHUNK_BITS) != epoch or chunk >= chunks:
+            return
+        if exchange_if(ws + 8 * abi.TICKET, ticket, ticket + 1):
+            status = call_3(kernel, desc, chunk * grain, smaller(tiles, (chunk + 1) * grain))
+            if status != 0:
+                release(ws + 8 * abi.STATUS, status)
+            add_atomic(ws + 8 * abi.FINISHED, 1)
+
+
+@_inner
+def _together(ws, row, index):  # type: ignore[no-untyped-def]
+    """One parallel row: publish it, work on it, wait until its chunks are done."""
+    grain = peek(row + 8 * abi.GRAIN)
+    chunks = quotient(peek(row + 8 * abi.TILES) + grain - 1, grain)
+    epoch = peek(ws + 8 * abi.EPOCH) + 1
+    poke(ws + 8 * abi.EPOCH, epoch)
+    release(ws + 8 * abi.FINISHED, 0)
+    release(ws + 8 * abi.TICKET, epoch << abi.CHUNK_BITS)
+    release(ws + 8 * abi.PUBLISHED, (epoch << abi.CHUNK_BITS) | index)
+    _claim(ws, row, epoch, chunks)
+    spins = 0
+    while acquire(ws + 8 * abi.FINISHED) < chunks:
+        spins += 1
+        _wait(ws, spins)
+    return acquire(ws + 8 * abi.STATUS)
+
+
+@_inner
+def _advance(plan, ws):  # type: ignore[no-untyped-def]
+    """Move every descriptor word that moves with the iteration."""
+    descs = peek(ws + 8 * abi.DESCS_AT)
+    reloc = plan + 8 * peek(plan + 8 * abi.RELOCS_AT)
+    for _ in range(peek(plan + 8 * abi.N_RELOCS)):
+        step = peek(reloc + 8 * abi.STEP)
+        if step != 0:
+            at = descs + 8 * peek(reloc + 8 * abi.WORD)
+            poke(at, peek(at) + step)
+        reloc += 8 * abi.RELOC
+
+
+@_inner
+def _walk(plan, ws):  # type: ignore[no-untyped-def]
+    """The tape, row by row, from ``*pc``."""
+    rows = plan + 8 * peek(plan + 8 * abi.ROWS_AT)
+    n = peek(plan + 8 * abi.N_ROWS)
+    kernels = peek(ws + 8 * abi.KERNELS_AT)
+    descs = peek(ws + 8 * abi.DESCS_AT)
+    pc = peek(ws + 8 * abi.PC_AT)
+    clock = peek(ws + 8 * abi.CLOCK)
+    together = peek(ws + 8 * abi.TOGETHER) != 0
+    cost = peek(plan + 8 * abi.COST)
+    if peek(ws + 8 * abi.TRIPS) > 1:
+        cost *= peek(ws + 8 * abi.TRIPS)
+    timed = clock != 0 and cost > _CLOCK_EVERY_NS
+    end = _now(ws, clock) + peek(ws + 8 * abi.ALLOWANCE) if timed else 0
+    spent = 0
+    i = peek(pc)
+    if i > 0:
+        i -= 1
+    while i < n:
+        row = rows + 8 * abi.ROW * i
+        kind = peek(row + 8 * abi.KIND)
+        if timed and spent > _CLOCK_EVERY_NS and peek(row + 8 * abi.MAY_PAUSE) != 0:
+            spent = 0
+            if _now(ws, clock) > end:
+                poke(pc, i + 1)
+                return abi.PAUSED
+        if kind == abi.REPEAT:
+            iteration = peek(ws + 8 * abi.ITERATION) + 1
+            poke(ws + 8 * abi.ITERATION, iteration)
+            if iteration < peek(ws + 8 * abi.TRIPS):
+                _advance(plan, ws)
+                i = peek(row + 8 * abi.KERNEL)
+            else:
+                i += 1
+            continue
+        if kind == abi.PARALLEL and together:
+            status = _together(ws, row, i)
+        else:
+            kernel = peek(kernels + 8 * peek(row + 8 * abi.KERNEL))
+            status = call_3(kernel, descs + 8 * peek(row + 8 * abi.DESC), 0, peek(row + 8 * abi.TILES))
+        if status != 0:
+            poke(pc, i + 1)
+            return abi.FAILED
+        spent += peek(row + 8 * abi.ROW_COST)
+        i += 1
+    poke(pc, n + 1)
+    return abi.DONE
+
+
+@_inner
+def _help(plan, ws):  # type: ignore[no-untyped-def]
+    """A thread that does not walk: join each published row until the walker quits."""
+    rows = plan + 8 * peek(plan + 8 * abi.ROWS_AT)
+    seen = 0
+    spins = 0
+    while True:
+        published = acquire(ws + 8 * abi.PUBLISHED)
+        if published < 0:
+            return
+        if published != seen:
+            seen = published
+            spins = 0
+            row = rows + 8 * abi.ROW * (published & (abi.MAX_CHUNKS - 1))
+            grain = peek(row + 8 * abi.GRAIN)
+            _claim(
+                ws, row, published >> abi.CHUNK_BITS, quotient(peek(row + 8 * abi.TILES) + grain - 1, grain)
+            )
+        else:
+            spins += 1
+            _wait(ws, spins)
+
+
+def _worker(args, dims, steps, ws):  # type: ignore[no-untyped-def]
+    """What each thread of the region runs, ``dims[0]`` times (the threading layer's way to say once a thread).
+
+    A run without a region calls it too: the walker then stands in one piece of code.
+    """
+    for _ in range(peek(dims)):
+        if exchange_if(ws + 8 * abi.CLAIMED, 0, 1):
+            status = _walk(peek(ws + 8 * abi.PLAN_IN), ws)
+            poke(ws + 8 * abi.CLAIMED, 2 + status)
+            release(ws + 8 * abi.PUBLISHED, -1)
+        else:
+            _help(peek(ws + 8 * abi.PLAN_IN), ws)
+
+
+def _run(plan, ws, inputs, outputs, pc, allowance):  # type: ignore[no-untyped-def]
+    """See the module's docstring."""
+    if peek(pc) == 0:
+        descs = peek(ws + 8 * abi.DESCS_AT)
+        reloc = plan + 8 * peek(plan + 8 * abi.RELOCS_AT)
+        for _ in range(peek(plan + 8 * abi.N_RELOCS)):
+            space = peek(reloc + 8 * abi.SPACE)
+            if space >= abi.INPUT:
+                table = inputs if space == abi.INPUT else outputs
+                address = peek(table + 8 * peek(reloc + 8 * abi.INDEX)) + peek(reloc + 8 * abi.OFFSET)
+                poke(descs + 8 * peek(reloc + 8 * abi.WORD), address)
+            reloc += 8 * abi.RELOC
+        poke(ws + 8 * abi.ITERATION, 0)
+    poke(ws + 8 * abi.PLAN_IN, plan)
+    poke(ws + 8 * abi.PC_AT, pc)
+    poke(ws + 8 * abi.ALLOWANCE, allowance)
+    poke(ws + 8 * abi.STATUS, 0)
+    threads = peek(ws + 8 * abi.THREADS)
+    lock = peek(ws + 8 * abi.LOCK)
+    worker = peek(ws + 8 * abi.WORKER)
+    dims = ws + 8 * (abi.SCRATCH + 2)  # then one step and one (null) array: the layer's gufunc convention
+    poke(dims + 8, 0)
+    poke(dims + 16, 0)
+    release(ws + 8 * abi.CLAIMED, 0)
+    if peek(plan + 8 * abi.N_PARALLEL) == 0 or threads < 2 or not exchange_if(lock, 0, 1):
+        poke(ws + 8 * abi.TOGETHER, 0)
+        poke(dims, 1)
+        call_4(worker, dims + 16, dims, dims + 8, ws)
+    else:
+        poke(ws + 8 * abi.TOGETHER, 1)
+        poke(ws + 8 * abi.PUBLISHED, 0)
+        poke(ws + 8 * abi.TICKET, 0)
+        poke(ws + 8 * abi.EPOCH, 0)
+        poke(dims, threads)
+        call_8(peek(ws + 8 * abi.PARALLEL_FOR), worker, dims + 16, dims, dims + 8, ws, 0, 1, threads)
+        release(lock, 0)
+    return peek(ws + 8 * abi.CLAIMED) - 2
+
+
+# -- the Python entry --------------------------------------------------------------------------------------------------
+
+_BYTES_DATA = bytes.__basicsize__ - 1
+_A_DATA, _A_NDIM, _A_DIMS, _A_DESCR, _A_FLAGS = 16, 24, 32, 56, 64
+_CONTIGUOUS_ALIGNED = 0x0001 | 0x0100
+
+
+def _entry(self, args, count):  # type: ignore[no-untyped-def]
+    """``entry(*arrays)``: None after a run; False when an array is not what the plan expects; True for a status."""
+    spec = peek(self + _BYTES_DATA)
+    answer = peek(spec + 8 * abi.S_FALSE)
+    good = count == peek(spec + 8 * abi.S_COUNT)
+    want = spec + 8 * abi.SPEC
+    if good:
+        for i in range(count):
+            array = peek(args + 8 * i)
+            if peek(array + 8) != peek(spec + 8 * abi.S_NDARRAY):
+                good = False
+                break
+            ndim = peek(want + 16)
+            flags = peek32(array + _A_FLAGS) & _CONTIGUOUS_ALIGNED
+            if (
+                peek(array + _A_DESCR) != peek(want + 8)
+                or peek32(array + _A_NDIM) != ndim
+                or flags != _CONTIGUOUS_ALIGNED
+            ):
+                good = False
+                break
+            dims = peek(array + _A_DIMS)
+            for a in range(ndim):
+                if peek(dims + 8 * a) != peek(want + 24 + 8 * a):
+                    good = False
+            poke(peek(want), peek(array + _A_DATA))
+            want += 24 + 8 * ndim
+    if good:
+        poke(peek(spec + 8 * abi.S_PC), 0)
+        state = 0
+        if peek(spec + 8 * abi.S_RELEASE) != 0:
+            state = call_0(peek(spec + 8 * abi.S_SAVE))
+        status = call_6(
+            peek(spec + 8 * abi.S_RUN), peek(spec + 8 * abi.S_PLAN), peek(spec + 8 * abi.S_WS), peek(spec + 8 * abi.S_IN),
+            peek(spec + 8 * abi.S_OUT), peek(spec + 8 * abi.S_PC), peek(spec + 8 * abi.S_ALLOWANCE),
+        )  # fmt: skip
+        if state != 0:
+            call_1(peek(spec + 8 * abi.S_RESTORE), state)
+        poke(spec + 8 * abi.S_STATUS, status)
+        answer = peek(spec + 8 * (abi.S_NONE if status == abi.DONE else abi.S_TRUE))
+    call_1(peek(spec + 8 * abi.S_INCREF), answer)
+    return answer
+
+
+_i64 = types.int64
+FUNCTIONS = {
+    "run": (_run, _i64(*[_i64] * 6)),
+    "worker": (_worker, types.void(*[_i64] * 4)),
+    "entry": (_entry, _i64(_i64, _i64, _i64)),
+}
+"""What is compiled of this file, by name, with its C signature."""
