@@ -110,7 +110,7 @@ def line(f):
 
 @pytest.mark.parametrize(("f", "arrays", "error", "parts", "hint"), ROWS.values(), ids=ROWS)
 def test_what_jit_says(f, arrays, error, parts, hint):
-    known = compiler.known()
+    before = compiler.fetched()
     with pytest.raises(error) as caught:
         fg.jit(f)(*arrays)
     text = str(caught.value)
@@ -127,7 +127,7 @@ def test_what_jit_says(f, arrays, error, parts, hint):
         if hint:
             assert "try: " in text and hint in text.split("try: ")[1], text
         assert len(text.splitlines()) <= 2
-    assert compiler.known() == known
+    assert compiler.fetched() == before
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)

@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "train_step",
         "minibatches",
         "optimizer",
+        "signatures",
         "state",
         "inspection",
         "eager",

@@ -22,6 +22,7 @@ from .core.aval import Aval
 from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, user_line
 from .executor.executable import Executable, check_backend
+from .signatures import Signatures
 from .trace import inline, trace
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ class Jitted:
             raise ArgumentError(f"precision={options['precision']!r} is not built yet", hint="precision=None")
         self._threads = _threads(options.get("threads"))
         self._splitter = Splitter(f, options.get("static_argnums", ()), options.get("static_argnames", ()))
-        self._signatures: dict[Any, Signature] = {}
+        self._signatures: Signatures[Signature] = Signatures()
         self._hot: Signature | None = None
         self._lock = threading.RLock()
 
@@ -109,15 +110,16 @@ class Jitted:
         found = self._signatures.get(key)
         if found is None:
             with self._lock:
-                found = self._signatures.get(key) or self._build(call, avals)
-                self._signatures[key] = found
+                found = self._signatures.get(key)
+                if found is None:
+                    found = self._signatures.add(key, self._build(call, avals, self._signatures.why(key)))
         return found, arrays
 
-    def _build(self, call: Call, avals: tuple[Aval, ...]) -> Signature:
+    def _build(self, call: Call, avals: tuple[Aval, ...], why: str) -> Signature:
         graph, tree = self._trace(call, avals)
         if any(isinstance(value, Tracer) for _, value in graph.captured):
             raise _ClosesOverTrace
-        executable = Executable(graph, backend=self._backend, threads=self._threads)
+        executable = Executable(graph, backend=self._backend, threads=self._threads, why=why)
         args_are_leaves = (
             call.structure == pytree.flatten((tuple(range(len(avals))), {}))[1] and not call.fixed
         )

@@ -15,6 +15,7 @@ from . import pytree
 from .core.aval import Aval, aval_of
 from .core.graph import Tracer
 from .errors import ArgumentError, DTypeError, user_line
+from .signatures import Key
 
 DYNAMIC = (np.ndarray, np.generic, bool, int, float, complex, Tracer)
 
@@ -46,7 +47,7 @@ class Call(NamedTuple):
                 arrays.append(leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf, avals[-1].dtype))
         return tuple(avals), arrays
 
-    def key(self, avals: tuple[Aval, ...]) -> tuple:
+    def key(self, avals: tuple[Aval, ...]) -> Key:
         """What a signature is known by. 1, 1.0 and True trace differently, and so do 0.0 and -0.0."""
         static = tuple((k, type(v), v, isinstance(v, float) and math.copysign(1, v)) for k, v in self.static)
         try:
@@ -56,7 +57,7 @@ class Call(NamedTuple):
             raise ArgumentError(
                 f"a static argument must be hashable, got {type(bad).__name__}", at=user_line()
             ) from None
-        return self.structure, avals, static
+        return Key(self.structure, avals, static)
 
     def rebuild(self, values: Sequence[Any]) -> tuple[tuple, dict]:
         """Positional and named arguments again, with ``values`` in place of the traced leaves."""

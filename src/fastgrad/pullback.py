@@ -23,6 +23,7 @@ from .errors import ArgumentError, DTypeError, ShapeError, user_line
 from .executor.cpu import aligned
 from .executor.executable import Executable, check_backend
 from .memory import ALIGN
+from .signatures import Key, Signatures
 from .trace import inline, trace
 
 
@@ -49,14 +50,14 @@ class _Vjp:
 
     def __init__(self, f: Callable, backend: str, has_aux: bool):
         self.f, self.backend, self.has_aux = f, backend, has_aux
-        self.signatures: dict[Any, _Halves] = {}
+        self.signatures: Signatures[_Halves] = Signatures()
         self.lock = threading.RLock()
 
     def __call__(self, *primals: Any) -> tuple:
         leaves, structure = pytree.flatten(primals)
         avals = tuple(aval(leaf) for leaf in leaves)
         traced = any(isinstance(leaf, Tracer) for leaf in leaves)
-        key = (structure, avals)
+        key = Key(structure, avals)
         with self.lock:
             halves = self.signatures.get(key)
             if halves is None or traced:
@@ -64,7 +65,7 @@ class _Vjp:
                 if any(isinstance(value, Tracer) for _, value in halves.forward.captured):
                     traced = True  # it closes over a trace under way, and joins that
                 elif not traced:
-                    self.signatures[key] = halves
+                    self.signatures.add(key, halves)
         if traced:
             outputs = inline(halves.forward, leaves)
             return halves.result(outputs, _traced_pullback(halves, outputs[halves.n_outputs :]))

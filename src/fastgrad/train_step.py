@@ -30,6 +30,7 @@ from .minibatches import IndexCheck, batch_array, batch_item, check_options, com
 from .ops.index import take
 from .optimizer import Optimizer
 from .schedule import schedule
+from .signatures import Key, Signatures
 from .state import State
 from .trace import trace
 
@@ -89,8 +90,8 @@ class TrainStep:
         slots = {name: pytree.unflatten(self._structure, self._state.views(name)) for name in optimizer.slots}
         self.state = {"optimizer": slots | {name: self._state.scalar(name) for name in optimizer.scalars}}
         self._update = passes.run(self._trace_update())
-        self._signatures: dict[Any, _Signature] = {}
-        self._checks: dict[tuple[Aval, ...], IndexCheck | None] = {}
+        self._signatures: Signatures[_Signature] = Signatures()
+        self._checks: Signatures[IndexCheck | bool] = Signatures()
         self._hot: _Signature | None = None
         self._newest: _Signature | None = None
         self._lock = threading.RLock()
@@ -115,8 +116,9 @@ class TrainStep:
 
     def _signature(self, structure: Any, arrays: Sequence[np.ndarray]) -> _Signature:
         avals = tuple(aval_of(a) for a in arrays)
-        key = (structure, avals)
-        if key not in self._signatures:
+        key = Key(structure, avals)
+        found = self._signatures.get(key)
+        if found is None:
             if any(a.shape and a.shape[0] == 0 for a in avals):
                 raise ShapeError(f"TrainStep: empty batch, got {', '.join(map(str, avals))}")
             tree: list[Any] = []
@@ -131,9 +133,10 @@ class TrainStep:
                 return [*outputs, *pytree.flatten(grads)[0]]
 
             graph = passes.run(trace(joint, [*self._param_avals(), *avals], name="step"))
-            self._signatures[key] = self._build(graph, avals, None, tree[0])
-        self._newest = self._signatures[key]
-        return self._newest
+            why = self._signatures.why(key)
+            found = self._signatures.add(key, self._build(graph, avals, None, tree[0], why))
+        self._newest = found
+        return found
 
     def _param_avals(self) -> list[Aval]:
         return [Aval(x.shape, x.dtype) for x in self._state.leaves]
@@ -180,20 +183,20 @@ class TrainStep:
         """Refuse data with an index out of bounds before anything is updated."""
         avals = tuple(aval_of(a) for a in data)
         n = len(self._state.leaves)
-        if avals not in self._checks:
+        key = Key("check", avals)
+        whole = self._checks.get(key)
+        if whole is None:
 
             def forward(*values: Any) -> list[Any]:
                 value = self._loss(pytree.unflatten(self._structure, values[:n]), *values[n:])
                 return [value[0] if self._has_aux else value]
 
             try:
-                self._checks[avals] = index_check(
-                    trace(forward, [*self._param_avals(), *avals], name="check"), n
-                )
+                whole = index_check(trace(forward, [*self._param_avals(), *avals], name="check"), n)
             except Exception:  # a loss that does not take all rows as one batch: look at it batch by batch
-                self._checks[avals] = None
-        whole = self._checks[avals]
-        if whole is not None:
+                whole = False
+            self._checks.add(key, whole)
+        if not isinstance(whole, bool):
             whole(*data)
             return
         for (start, trips, size), loop in zip(parts, loops, strict=True):
@@ -204,8 +207,9 @@ class TrainStep:
     def _loop(self, data: Sequence[np.ndarray], trips: int, size: int) -> _Signature:
         """The signature of ``trips`` steps on batches of ``size`` rows, picked by index."""
         avals = tuple(aval_of(a) for a in data)
-        key = ("run", avals, trips, size)
-        if key not in self._signatures:
+        key = Key("run", avals, (("steps", int, trips), ("batch_size", int, size)))
+        found = self._signatures.get(key)
+        if found is None:
 
             def joint(*values: Any) -> list[Any]:
                 n = len(self._state.leaves)
@@ -216,9 +220,10 @@ class TrainStep:
 
             index = Aval((size,), np.dtype(np.int64))
             graph = passes.run(trace(joint, [*self._param_avals(), *avals, index], name="run"))
-            self._signatures[key] = self._build(graph, (*avals, index), (trips, size), None)
-        self._newest = self._signatures[key]
-        return self._newest
+            why = self._signatures.why(key)
+            found = self._signatures.add(key, self._build(graph, (*avals, index), (trips, size), None, why))
+        self._newest = found
+        return found
 
     # -- compiling ---------------------------------------------------------------------------------------------------
 
@@ -251,7 +256,7 @@ class TrainStep:
         return inputs + scalars, outputs + advanced
 
     def _build(
-        self, graph: Graph, avals: Sequence[Aval], loop: tuple[int, int] | None, tree: Any
+        self, graph: Graph, avals: Sequence[Aval], loop: tuple[int, int] | None, tree: Any, why: str
     ) -> _Signature:
         """Compile (or prepare to interpret) a joint graph together with the update."""
         if self.backend == "numpy":
@@ -277,7 +282,7 @@ class TrainStep:
             ]
         built = tape.build([tape.Segment(first), tape.Segment(second, may_pause=False)], self.threads, moving)
         native = Native(built, handed, n_batch, captured.addresses(), self.threads)
-        program = Program([first, second], native, time.perf_counter() - start)
+        program = Program([first, second], native, time.perf_counter() - start, why)
         workspace = native.workspace(state.address)
         if loop is not None:
             workspace.repeat(loop[0])

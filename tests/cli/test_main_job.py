@@ -132,7 +132,7 @@ def test_missing_and_truncated_files(mnist, capsys):
     from fastgrad.cli import main
     from fastgrad.codegen import compile as compiler
 
-    known = compiler.known()
+    before = compiler.fetched()
 
     def fails(*parts):
         assert main(["train", "--data", str(mnist), "--epochs", "1"]) == 2
@@ -140,7 +140,7 @@ def test_missing_and_truncated_files(mnist, capsys):
         assert captured.out == "" and captured.err.count("\n") == 1, captured.err
         for part in parts:
             assert part in captured.err, (part, captured.err)
-        assert compiler.known() == known
+        assert compiler.fetched() == before
 
     images = mnist / "train-images-idx3-ubyte"
     whole = images.read_bytes()

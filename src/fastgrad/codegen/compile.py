@@ -15,7 +15,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..machine import cores
 from . import target
@@ -23,7 +23,7 @@ from .progress import Progress
 from .store import Entry, Store, store
 from .workers import Built, available, pool
 
-KEPT = 512
+KEPT = 128
 """Kernels that stay loaded after the last program that uses them is gone; some 10 KB each."""
 _BUILD_LOCK_S = 60.0
 """How long to wait for another process that is compiling too: it may be compiling the same."""
@@ -44,61 +44,69 @@ class Unit:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A compiled unit. ``owner`` keeps the machine code alive; ``seconds`` and ``origin`` tell how it came."""
+    """A compiled unit, linked into this process. ``owner`` keeps the machine code alive."""
 
     name: str
     text: str
     address: int
+    owner: Any
+
+
+class Obtained(NamedTuple):
+    """A kernel, and how a caller of `compile` came by it: in how many seconds, and from where."""
+
+    kernel: Kernel
     seconds: float
     origin: str
-    owner: Any
 
 
 counts: Counter[str] = Counter()
 """Units so far, by where they came from: "compiled", "disk", "memory"."""
 _loaded: weakref.WeakValueDictionary[str, Kernel] = weakref.WeakValueDictionary()
 _recent: OrderedDict[str, Kernel] = OrderedDict()
-_known: set[str] = set()
 _lock = threading.RLock()
 
 
-def compile(units: Sequence[Unit]) -> list[Kernel]:
+def compile(units: Sequence[Unit]) -> list[Obtained]:
     """The compiled units, in order. Equal units are compiled once."""
     with _lock:
         keys = [unit.key for unit in units]
-        found = {key: kernel for key in keys if (kernel := _loaded.get(key)) is not None}
+        found = {
+            key: Obtained(kernel, 0.0, "in memory")
+            for key in keys
+            if (kernel := _loaded.get(key)) is not None
+        }
         counts["memory"] += len(found)
         fresh = _obtain({k: u for k, u in zip(keys, units, strict=True) if k not in found})
-        _loaded.update(fresh)
+        _loaded.update((key, it.kernel) for key, it in fresh.items())
         found |= fresh
-        _known.update(found)
         _remember(found)
         return [found[key] for key in keys]
 
 
-def known() -> frozenset[str]:
-    """Keys of the units that this process has asked for so far."""
-    return frozenset(_known)
+def fetched() -> int:
+    """How many units were not in memory when asked for: compiled, or read from disk."""
+    return counts["compiled"] + counts["disk"]
 
 
 def _name(unit: Unit, key: str) -> str:
     return f"kernel_{key[:16]}" if unit.kind == "kernel" else unit.text
 
 
-def _remember(kernels: dict[str, Kernel]) -> None:
-    for key, kernel in kernels.items():
-        _recent[key] = kernel
+def _remember(used: dict[str, Obtained]) -> None:
+    for key, it in used.items():
+        _recent[key] = it.kernel
         _recent.move_to_end(key)
     while len(_recent) > KEPT:
         _recent.popitem(last=False)
 
 
-def _obtain(wanted: dict[str, Unit]) -> dict[str, Kernel]:
+def _obtain(wanted: dict[str, Unit]) -> dict[str, Obtained]:
     """Units from disk; then, taking turns with other processes, those that are still missing from the compilers."""
     if not wanted:
         return {}
     disk = store()
-    fresh: dict[str, Kernel] = {}
+    fresh: dict[str, Obtained] = {}
     reasons = _from_disk(disk, wanted, fresh)
     if not reasons:
         return fresh
@@ -114,7 +122,7 @@ def _obtain(wanted: dict[str, Unit]) -> dict[str, Kernel]:
     return fresh
 
 
-def _from_disk(disk: Store | None, wanted: dict[str, Unit], fresh: dict[str, Kernel]) -> dict[str, str]:
+def _from_disk(disk: Store | None, wanted: dict[str, Unit], fresh: dict[str, Obtained]) -> dict[str, str]:
     """Load what is on disk into ``fresh``; why each of the others is missing."""
     if disk is None:
         return dict.fromkeys(wanted, "the cache is off")
@@ -123,10 +131,10 @@ def _from_disk(disk: Store | None, wanted: dict[str, Unit], fresh: dict[str, Ker
         start = time.perf_counter()
         found = disk.get(key, target.digest())
         if isinstance(found, Entry):
-            kernel = _link(unit, key, found.meta.get("symbol", ""), found.code, start, "from disk")
+            kernel = _link(unit, key, found.meta.get("symbol", ""), found.code)
             if kernel is not None:
                 counts["disk"] += 1
-                fresh[key] = kernel
+                fresh[key] = Obtained(kernel, time.perf_counter() - start, "from disk")
                 continue
             disk.drop(key)
         reasons[key] = "cannot be linked" if isinstance(found, Entry) else found.reason
@@ -134,7 +142,7 @@ def _from_disk(disk: Store | None, wanted: dict[str, Unit], fresh: dict[str, Ker
 
 
 def _build(
-    disk: Store | None, wanted: dict[str, Unit], reasons: dict[str, str], fresh: dict[str, Kernel]
+    disk: Store | None, wanted: dict[str, Unit], reasons: dict[str, str], fresh: dict[str, Obtained]
 ) -> None:
     units = sorted(wanted.items(), key=lambda item: item[1].kind, reverse=True)  # the walker takes longest
     pairs = [(unit.kind, unit.text) for _, unit in units]
@@ -145,15 +153,14 @@ def _build(
         for i, ((key, unit), result) in enumerate(zip(units, built, strict=True)):
             start = time.perf_counter()
             result = result or _built_here(unit)
-            kernel, origin = None, f"compiled, {reasons[key]}"
-            if result is not None:
-                kernel = _link(unit, key, result.symbol, result.code, start - result.seconds, origin)
+            kernel = _link(unit, key, result.symbol, result.code) if result is not None else None
             if kernel is None:  # Numba hides its object code, or it needs Numba beside it: the public way
-                kernel = _numba_keeps(unit, key, origin)
+                kernel = _numba_keeps(unit, key)
             elif result is not None and disk is not None:
                 disk.put(key, _meta(unit, result), result.code)
+            seconds = time.perf_counter() - start + (result.seconds if result is not None else 0.0)
             counts["compiled"] += 1
-            fresh[key] = kernel
+            fresh[key] = Obtained(kernel, seconds, f"compiled, {reasons[key]}")
             progress(i + 1)
 
 
@@ -169,24 +176,22 @@ def _built_here(unit: Unit) -> Built | None:
     return Built(symbol, signature, code, time.perf_counter() - start)
 
 
-def _numba_keeps(unit: Unit, key: str, origin: str) -> Kernel:
+def _numba_keeps(unit: Unit, key: str) -> Kernel:
     """Compiled and linked by Numba's public API, for this process alone and for good."""
     from . import toolchain
 
-    start = time.perf_counter()
     native = toolchain.compile_unit(unit.kind, unit.text)
-    seconds = time.perf_counter() - start
-    return Kernel(_name(unit, key), unit.text, native.address or 0, seconds, origin, native)
+    return Kernel(_name(unit, key), unit.text, native.address or 0, native)
 
 
-def _link(unit: Unit, key: str, symbol: str, code: bytes, start: float, origin: str) -> Kernel | None:
+def _link(unit: Unit, key: str, symbol: str, code: bytes) -> Kernel | None:
     from . import loader
 
     try:
         linked = loader.load(symbol, code)
     except loader.LoadError:
         return None
-    return Kernel(_name(unit, key), unit.text, linked.address, time.perf_counter() - start, origin, linked)
+    return Kernel(_name(unit, key), unit.text, linked.address, linked)
 
 
 def _meta(unit: Unit, built: Built) -> dict[str, Any]:

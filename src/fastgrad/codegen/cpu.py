@@ -38,14 +38,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.aval import short
-from ..core.expr import Map
+from ..core.expr import Map, op_name
 from ..core.loops import Axis
 from ..schedule import Fold, Gemm, Loop, Nest, Routine, Step, nest
 from .routines import ROUTINES
 from .simd.gemm import gemm_source
 from .simd.tile import Tile, host_tile
 from .target import cpu_features
-from .writer import Word, Writer, op_name
+from .writer import Word, Writer
 
 LINE_COST = {
     "exp": 1.0,

@@ -44,7 +44,7 @@ _build_lock = threading.Lock()
 def runtime() -> Runtime:
     """The run, compiled or loaded once a process."""
     with _build_lock:
-        worker, run, entry = compile(UNITS)
+        worker, run, entry = (it.kernel for it in compile(UNITS))
         pool = launched()
     return Runtime(
         run.address,

@@ -7,7 +7,6 @@ fastgrad is never even looked at. Numba itself is not imported: its version is r
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -85,7 +84,11 @@ def numba_version() -> str:
         raise ModuleNotFoundError("fastgrad needs Numba to compile: pip install numba")
     text = _text(Path(spec.origin).with_name("_version.py"))  # importlib.metadata takes ten times as long
     found = text.partition('"version": "')[2].partition('"')[0]
-    return found or importlib.metadata.version("numba")
+    if not found:
+        from importlib.metadata import version
+
+        found = version("numba")
+    return found
 
 
 def _shapes_code(variable: str) -> bool:

@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from importlib.machinery import ExtensionFileLoader
@@ -83,7 +84,11 @@ def _by_numba() -> ThreadPool:
     from numba import config, threading_layer
     from numba.np.ufunc import parallel
 
-    parallel._launch_threads()
+    try:
+        parallel._launch_threads()
+    except ValueError as error:  # no layer that would do can be loaded: one thread is right, if slow
+        warnings.warn(f"fastgrad: runs on one thread: {error}", RuntimeWarning, stacklevel=2)
+        return ThreadPool("none", 0, 1)
     module = importlib.import_module(f"numba.np.ufunc.{_LAYERS[threading_layer()]}")
     return ThreadPool(threading_layer(), int(module.parallel_for), config.NUMBA_NUM_THREADS)
 

@@ -24,11 +24,6 @@ class Word:
         return Word(bits=int.from_bytes(value.tobytes(), "little", signed=len(value.tobytes()) == 8))
 
 
-def op_name(op: str) -> str:
-    """The name of a scalar op in kernel text: Python keywords get an underscore."""
-    return f"{op}_" if op in ("and", "or", "not", "abs", "max", "min", "pow") else op
-
-
 class Writer:
     """Kernel text, line by line."""
 

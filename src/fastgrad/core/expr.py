@@ -21,6 +21,11 @@ SCALAR_ONLY = frozenset({"pow", "sin", "cos", "floor_divide", "remainder"})
 """Lines that have no vector form yet: they stay out of the epilogue of a matrix product."""
 
 
+def op_name(op: str) -> str:
+    """The name of a scalar op in kernel text: Python keywords get an underscore."""
+    return f"{op}_" if op in ("and", "or", "not", "abs", "max", "min", "pow") else op
+
+
 class Line(NamedTuple):
     """One scalar operation. ``args`` are value numbers, except for ``const``, whose one arg is the number itself."""
 

@@ -91,11 +91,9 @@ class Native:
         self.tape, self.arrays, self.n_inputs, self.threads = tape, tuple(arrays), n_inputs, threads
         self.fixed = tuple(fixed)
         units = [compiler.Unit("kernel", text) for text in tape.texts]
-        known = compiler.known()
-        self.kernels = compiler.compile([*units, *UNITS])[
-            : len(units)
-        ]  # the run in one batch with its first kernels
-        self.fresh = {k for k, unit in zip(self.kernels, units, strict=True) if unit.key not in known}
+        # The run in one batch with its first kernels: they compile side by side.
+        self.obtained = compiler.compile([*units, *UNITS])[: len(units)]
+        self.kernels = [it.kernel for it in self.obtained]
         self.runtime = runtime()
         self.run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)(self.runtime.run)
         self._method = _MethodDef(b"run", self.runtime.entry, _FASTCALL, None)

@@ -32,9 +32,9 @@ def check_backend(backend: str) -> str:
 class Program:
     """A linked tape that can be looked into: plans, kernels, what was compiled. `Executable` and `TrainStep` run one."""
 
-    def __init__(self, plans: Sequence[MemoryPlan], native: Native, seconds: float):
-        """``seconds``: how long all stages took, compiling included."""
-        self.plans, self.native, self.seconds = tuple(plans), native, seconds
+    def __init__(self, plans: Sequence[MemoryPlan], native: Native, seconds: float, why: str = ""):
+        """``seconds``: how long all stages took, compiling included; ``why``: what made it necessary."""
+        self.plans, self.native, self.seconds, self.why = tuple(plans), native, seconds, why
 
     def memory_plan(self) -> MemoryPlan:
         """The place of every value, the peak and the naive sum in bytes; prints as a table."""
@@ -52,16 +52,21 @@ class Program:
         return ", ".join(str(i) for i, s in enumerate(self.native.tape.sources) if s.text == text)
 
     def compile_report(self) -> str:
-        """Seconds a kernel, whether this program was the first to ask for it, and which rows it serves."""
-        fresh = self.native.fresh
-        rows = []
-        for k in self.native.kernels:
-            cost = f"{k.seconds:8.3f} s  compiled" if k in fresh else f"{0.0:8.3f} s  reused  "
-            rows.append(f"{cost}  {k.name}  rows {self._rows_of(k.text)}")
-        total = sum(k.seconds for k in fresh)
-        return "\n".join(
-            [f"{len(fresh)} kernels compiled in {total:.3f} s; all stages {self.seconds:.3f} s", *rows]
+        """Why this was traced; for each kernel seconds, where it came from and why, and which rows it serves."""
+        obtained = self.native.obtained
+        compiled = [it for it in obtained if it.origin.startswith("compiled")]
+        disk = sum(it.origin == "from disk" for it in obtained)
+        seconds = sum(it.seconds for it in compiled)
+        head = (
+            f"{len(compiled)} kernels compiled in {seconds:.3f} s, {disk} from disk, "
+            f"{len(obtained) - len(compiled) - disk} in memory; all stages {self.seconds:.3f} s"
         )
+        width = max((len(it.origin) for it in obtained), default=0)
+        rows = [
+            f"{it.seconds:8.3f} s  {it.origin:{width}}  {it.kernel.name}  rows {self._rows_of(it.kernel.text)}"
+            for it in obtained
+        ]
+        return "\n".join([*([f"traced: {self.why}"] if self.why else []), head, *rows])
 
     @property
     def address(self) -> int:
@@ -78,7 +83,8 @@ class Executable:
     Attributes: ``graph`` (after the passes), ``address`` (the C entry, see `codegen.abi`).
     """
 
-    def __init__(self, graph: Graph, *, backend: str = "numba", threads: int = 1):
+    def __init__(self, graph: Graph, *, backend: str = "numba", threads: int = 1, why: str = ""):
+        self.why = why
         self.backend, self.threads = check_backend(backend), threads
         self.graph = passes.run(graph)
         self.inputs = [v.aval for v in graph.inputs]
@@ -103,7 +109,7 @@ class Executable:
         built = tape.build([tape.Segment(plan)], self.threads)
         native = Native(built, [*self.inputs, *self.outputs], n, self._captured.addresses(), self.threads)
         self._pool = Pool(native)
-        self._program = Program([plan], native, time.perf_counter() - start)
+        self._program = Program([plan], native, time.perf_counter() - start, self.why)
 
     def __call__(self, *arrays: Any, out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         if len(arrays) != len(self.inputs):
@@ -192,7 +198,7 @@ class Executable:
         return self.program.source()
 
     def compile_report(self) -> str:
-        """Seconds a kernel, and which rows it serves."""
+        """Why this was traced; for each kernel seconds, where it came from and why, and which rows it serves."""
         return self.program.compile_report()
 
     @property

@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
 from ...core.aval import DTYPES, short
-from ..writer import op_name
+from ...core.expr import op_name
 from . import lines
 
 I64 = ir.IntType(64)

@@ -1,0 +1,209 @@
+"""Units to machine code: memory, disk, compilers; and what stands in where one of them is missing."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sys
+import threading
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastgrad.codegen import compile as compiler
+from fastgrad.codegen import toolchain, workers
+from fastgrad.codegen.compile import Obtained, Unit
+from fastgrad.codegen.store import LIMIT_MIB, Entry, Miss, Store, limit_bytes
+
+TEXT = """\
+def kernel(desc, lo, hi):
+    x = word(desc, 0)
+    y = word(desc, 1)
+    for i in range(lo, hi):
+        store0_f64(y, i, mul(load_f64(x, i), const_f64({bits})))
+    return 0
+"""
+_numbers = iter(range(3, 10_000))
+
+
+def new_unit() -> tuple[Unit, float]:
+    """A unit that multiplies by a number of its own, and the number."""
+    factor = float(next(_numbers))
+    return Unit("kernel", TEXT.format(bits=int(np.float64(factor).view(np.int64)))), factor
+
+
+def check(it: Obtained, factor: float) -> None:
+    x, y = np.arange(5.0), np.zeros(5)
+    desc = np.array([x.ctypes.data, y.ctypes.data], np.int64)
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(it.kernel.address)
+    assert run(desc.ctypes.data, 0, 5) == 0
+    np.testing.assert_array_equal(y, factor * x)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of one's own."""
+    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_memory_then_disk_then_compilers(folder: Path):
+    unit, factor = new_unit()
+    (first,) = compiler.compile([unit])
+    assert first.origin == "compiled, not in the cache" and first.seconds > 0
+    check(first, factor)
+    (again,) = compiler.compile([unit])
+    assert again.origin == "in memory" and again.kernel is first.kernel
+    compiler._loaded.pop(unit.key)
+    (disk,) = compiler.compile([unit])
+    assert disk.origin == "from disk" and disk.kernel is not first.kernel
+    check(disk, factor)
+
+
+def test_equal_units_of_one_batch_are_compiled_once(folder: Path):
+    (a, factor), (b, other) = new_unit(), new_unit()
+    before = compiler.counts["compiled"]
+    results = compiler.compile([a, b, Unit(a.kind, a.text), a])
+    assert compiler.counts["compiled"] == before + 2
+    assert [r.kernel for r in results] == [results[i].kernel for i in (0, 1, 0, 0)]
+    check(results[2], factor)
+    check(results[1], other)
+
+
+def test_threads_that_ask_for_the_same_get_the_same(folder: Path):
+    units = [new_unit()[0] for _ in range(4)]
+    before = compiler.counts["compiled"]
+    results: list[list[Obtained]] = []
+    threads = [threading.Thread(target=lambda: results.append(compiler.compile(units))) for _ in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert compiler.counts["compiled"] == before + 4
+    assert len({tuple(id(it.kernel) for it in r) for r in results}) == 1
+
+
+def hidden_object_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(kind: str, text: str) -> None:
+        raise AttributeError("_get_compiled_object")
+
+    monkeypatch.setattr(toolchain, "build", build)
+    monkeypatch.setattr(compiler, "available", lambda: False)
+
+
+def no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    workers.pool.close()
+
+
+def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/some-host-program")
+    assert not workers.available()
+
+
+def another_toolchain_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers.pool.close()
+    monkeypatch.setenv("NUMBA_OPT", "2")  # the compilers see it, this process has looked already
+
+
+def compilers_that_die(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = workers.Compiler.ask
+
+    def ask_and_die(self: workers.Compiler, kind: str, text: str) -> workers.Built | None:
+        self._process.kill()
+        self._process.wait()
+        return ask(self, kind, text)
+
+    monkeypatch.setattr(workers.Compiler, "ask", ask_and_die)
+
+
+def compilers_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.Compiler, "ask", lambda self, kind, text: None)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        hidden_object_code,
+        no_interpreter,
+        embedded,
+        another_toolchain_outside,
+        compilers_that_die,
+        compilers_that_cannot,
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_something_stands_in(folder: Path, monkeypatch: pytest.MonkeyPatch, trouble):
+    trouble(monkeypatch)
+    pairs = [new_unit() for _ in range(2)]
+    for it, (_, factor) in zip(compiler.compile([u for u, _ in pairs]), pairs, strict=True):
+        assert it.origin == "compiled, not in the cache"
+        check(it, factor)
+    stored = Store(folder).files()
+    assert len(stored) == (0 if trouble is hidden_object_code else 2)
+
+
+def test_an_error_in_a_kernel_is_numbas_own(folder: Path):
+    with pytest.raises(Exception, match="no_such_name"):
+        compiler.compile([Unit("kernel", "def kernel(desc, lo, hi):\n    return no_such_name(lo)\n")])
+
+
+def test_code_nobody_needs_is_unloaded(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiler, "KEPT", 4)
+    refs = []
+    for _ in range(8):
+        unit, _ = new_unit()
+        refs.append(weakref.ref(compiler.compile([unit])[0].kernel))
+    gc.collect()
+    alive = [r() for r in refs]
+    assert all(k is None for k in alive[:4]) and all(k is not None for k in alive[4:])
+
+
+def test_fork_leaves_the_compilers_to_the_parent(folder: Path):
+    compiler.compile([new_unit()[0]])
+    unit, _ = new_unit()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            compiler.compile([unit])
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    later, factor = new_unit()
+    check(compiler.compile([later])[0], factor)
+    check(compiler.compile([unit])[0], factor - 1)
+
+
+# -- the store by itself -------------------------------------------------------------------------------------------------
+
+
+def test_entries_come_back(tmp_path: Path):
+    store = Store(tmp_path / "s")
+    store.put("k", {"toolchain": "t", "symbol": "f"}, b"\n\x00code\n")
+    found = store.get("k", "t")
+    assert isinstance(found, Entry) and found.code == b"\n\x00code\n" and found.meta["symbol"] == "f"
+    assert isinstance(store.get("other", "t"), Miss)
+
+
+def test_least_recently_used_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FASTGRAD_CACHE_MIB", "1")
+    store = Store(tmp_path / "s")
+    for i in range(8):
+        store.put(f"k{i}", {"toolchain": "t"}, bytes(100_000))
+        os.utime(store.path(f"k{i}"), (i, i))
+    assert isinstance(store.get("k0", "t"), Entry)  # a hit renews an old file's time
+    for i in range(8, 12):
+        store.put(f"k{i}", {"toolchain": "t"}, bytes(100_000))
+    kept = {path.name.partition(".")[0] for path, _ in store.files()}
+    assert {"k0", "k11"} <= kept and "k1" not in kept
+    assert sum(stat.st_size for _, stat in store.files()) <= 1 << 20
+
+
+@pytest.mark.parametrize("text", ["", "many", "-3", "1.5"])
+def test_a_bound_that_is_none_is_the_default(monkeypatch: pytest.MonkeyPatch, text: str):
+    monkeypatch.setenv("FASTGRAD_CACHE_MIB", text)
+    assert limit_bytes() == LIMIT_MIB << 20
