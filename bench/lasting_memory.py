@@ -67,7 +67,9 @@ def main() -> None:
     """Measure and print."""
     it = parser(__doc__)
     it.add_argument("--calls", type=int, default=1_000_000, metavar="N", help="default: %(default)s")
-    it.add_argument("--others", type=int, default=1_000, metavar="N", help="shapes, functions; default: %(default)s")
+    it.add_argument(
+        "--others", type=int, default=1_000, metavar="N", help="shapes, functions; default: %(default)s"
+    )
     options = it.parse_args()
     jobs = {
         "calls": (calls, options.calls),

@@ -79,10 +79,11 @@ def _distance(a: Key, b: Key) -> int:
 def _names(key: Key) -> list[str]:
     """``[0]['w']`` for each aval, where the structure holds nothing else."""
     try:
-        paths = pytree.paths(pytree.unflatten(key.structure, list(key.avals)))
-    except (TypeError, ValueError):  # static leaves among them
+        paths = pytree.paths(pytree.unflatten(key.structure, range(len(key.avals))))
+    except (AttributeError, TypeError, ValueError):  # static leaves among them, or no nesting at all
         paths = []
-    return paths if len(paths) == len(key.avals) else [f"argument {i}" for i in range(len(key.avals))]
+    names = paths if len(paths) == len(key.avals) else map(str, range(len(key.avals)))
+    return [f"argument {name}" for name in names]
 
 
 def _show(static: tuple) -> str:

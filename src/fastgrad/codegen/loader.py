@@ -7,7 +7,8 @@ abort as in MCJIT (docs/decisions.md, 19).
 
 from __future__ import annotations
 
-import contextlib
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding
@@ -28,9 +29,9 @@ class Code:
     def __init__(self, address: int, tracker: Any, jit: Any):
         self.address, self._tracker, self._jit = address, tracker, jit
 
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # at exit LLVM may be gone already
-            self._tracker.close()
+    def __del__(self, _exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _exiting():  # then all goes anyway, and in any order
+            self._tracker.close()  # before the JIT that it belongs to
 
 
 class _Linker:
