@@ -2,6 +2,7 @@
 
 from . import data, nn, numpy, optim, train
 from .api import grad, jit, value_and_grad
+from .eager import Tensor, no_grad
 from .graph_builder import Graph
 from .inspection import explain
 from .ops.pointwise import stop_gradient
@@ -12,12 +13,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Graph",
+    "Tensor",
     "TrainStep",
     "data",
     "explain",
     "grad",
     "jit",
     "nn",
+    "no_grad",
     "numpy",
     "optim",
     "stop_gradient",
