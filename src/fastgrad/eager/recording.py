@@ -50,36 +50,49 @@ class Op:
 
 
 class Node:
-    """One recorded op. ``args`` as given (None once freed), ``values`` their arrays, ``stamps`` their versions then."""
+    """One recorded op. ``args`` as given (None once freed), ``values`` their arrays, ``outs`` those of the results.
+
+    ``counters`` are those of changes in place, of the tensors among ``args`` and then of the results; ``stamps`` is what
+    they said when the op ran.
+    """
 
     __slots__ = (
-        "__weakref__", "args", "number", "op", "outs", "retained", "stamps", "values", "versions", "wanted",
+        "__weakref__", "args", "counters", "number", "op", "outs", "retained", "stamps", "values", "wanted",
     )  # fmt: skip
 
     numbers = itertools.count()
 
-    def __init__(self, op: Op, wanted: tuple[int, ...], args: Sequence[Any], values: list[Any]):
-        self.op, self.wanted, self.values = op, wanted, values
+    def __init__(
+        self,
+        op: Op,
+        wanted: tuple[int, ...],
+        args: Sequence[Any],
+        values: list[Any],
+        outs: Sequence[Any],
+        counters: list[list[int]],
+    ):
+        for i, arg in enumerate(args):
+            if isinstance(arg, np.ndarray) and arg.flags.writeable:
+                values[i] = arg.copy()  # NumPy counts no changes
+        self.op, self.wanted, self.values, self.outs = op, wanted, values, outs
         self.args: Sequence[Any] | None = args
         self.number = next(Node.numbers)  # a topological order: an op's operands were made before it
-        self.stamps = [a._version[0] for a in args if isinstance(a, Tracer)]  # type: ignore[attr-defined]
-        self.outs: tuple[Any, ...] = ()
-        self.versions: tuple[tuple[list[int], int], ...] = ()  # of the outputs: the counter, and what it said
+        self.counters, self.stamps = counters, [c[0] for c in counters]
         self.retained: dict[int, weakref.ref] | None = None
 
     def changed(self) -> list[int]:
         """Positions among ``outs`` then ``args`` whose values were changed in place since."""
+        if [c[0] for c in self.counters] == self.stamps:
+            return []
         assert self.args is not None
-        found = [i for i, (version, stamp) in enumerate(self.versions) if version[0] != stamp]
-        stamps = iter(self.stamps)
-        for i, arg in enumerate(self.args, len(self.outs)):
-            if isinstance(arg, Tracer) and arg._version[0] != next(stamps):  # type: ignore[attr-defined]
-                found.append(i)
-        return found
+        n = len(self.outs)
+        places = [n + i for i, arg in enumerate(self.args) if isinstance(arg, Tracer)] + list(range(n))
+        pairs = zip(places, self.counters, self.stamps, strict=True)
+        return [place for place, counter, stamp in pairs if counter[0] != stamp]
 
     def free(self) -> None:
         """Drop what backward would need."""
-        self.args, self.values, self.outs, self.stamps, self.versions = None, [], (), [], ()
+        self.args, self.values, self.outs, self.counters, self.stamps = None, [], (), [], []
 
 
 class Recorder(Builder):
@@ -93,12 +106,14 @@ class Recorder(Builder):
         """Run ``prim[params](args)``; errors are those of a trace, with the user's line."""
         key: list[Any] = [prim]
         values: list[Any] = []
+        counters: list[list[int]] = []
         wanted: tuple[int, ...] = ()
         for i, arg in enumerate(args):
             if isinstance(arg, Tracer):
                 aval = arg.aval
                 key += (aval.shape, aval.dtype)
                 values.append(arg._value)  # type: ignore[attr-defined]
+                counters.append(arg._version)  # type: ignore[attr-defined]
                 if arg._requires:  # type: ignore[attr-defined]
                     wanted += (i,)
             elif isinstance(arg, Literal):
@@ -119,10 +134,24 @@ class Recorder(Builder):
         except FastgradError as error:
             error.at = error.at or user_line()
             raise
+        # Straight on for one result: this is the path of nearly every op, and its overhead is what users measure.
+        outs = (out,) if op.single else out
+        versions = [_version(out, args, values)] if op.single else [_version(o, args, values) for o in outs]
         node = None
         if wanted and op.differentiable and recording():
-            node = Node(op, wanted, args, _own(args, values))
-        return self._results(op, node, args, values, (out,) if op.single else out)
+            node = Node(op, wanted, args, values, outs, counters + versions)
+        if op.single:
+            return [self._tensor(out, op.outs[0], node, 0, versions[0])]
+        parts = zip(outs, op.outs, versions, strict=True)
+        return [self._tensor(o, aval, node, i, version) for i, (o, aval, version) in enumerate(parts)]
+
+    def _tensor(self, value: Any, aval: Aval, node: Node | None, index: int, version: list[int]) -> Any:
+        tensor: Any = self.tracer.__new__(self.tracer)
+        tensor._value, tensor.aval, tensor._version, tensor._index = value, aval, version, index
+        if node is not None and aval.dtype.kind != "f":
+            node = None
+        tensor._grad, tensor._node, tensor._requires = None, node, node is not None
+        return tensor
 
     def _op(self, key: tuple, prim: Primitive, args: Sequence[Any], params: Mapping[str, Any]) -> Op:
         try:
@@ -143,22 +172,6 @@ class Recorder(Builder):
             error.at = error.at or user_line()
             raise
 
-    def _results(
-        self, op: Op, node: Node | None, args: Sequence[Any], values: Sequence[Any], outs: Sequence[Any]
-    ) -> list[Any]:
-        results = []
-        for i, (value, aval) in enumerate(zip(outs, op.outs, strict=True)):
-            tensor: Any = self.tracer.__new__(self.tracer)
-            tensor._value, tensor.aval, tensor._grad, tensor._index = value, aval, None, i
-            tensor._version = _version(value, args, values)
-            mine = node if aval.dtype.kind == "f" else None
-            tensor._node, tensor._requires = mine, mine is not None
-            results.append(tensor)
-        if node is not None:
-            node.outs = tuple(outs)
-            node.versions = tuple((t._version, t._version[0]) for t in results)
-        return results
-
 
 def _aval(arg: Any) -> Aval:
     return arg.aval if isinstance(arg, Tracer | Literal) else aval_of(arg)
@@ -166,20 +179,12 @@ def _aval(arg: Any) -> Aval:
 
 def _version(value: Any, args: Sequence[Any], values: Sequence[Any]) -> list[int]:
     """The counter of changes in place: that of an operand with which ``value`` shares its memory, else a new one."""
-    if isinstance(value, np.ndarray):
+    if type(value) is np.ndarray:
         view = value.base is not None
-        for arg, given in zip(args, values, strict=True):
-            if (given is value or (view and np.may_share_memory(given, value))) and isinstance(arg, Tracer):
-                return arg._version  # type: ignore[attr-defined]
+        for i, given in enumerate(values):
+            if given is value or (view and np.may_share_memory(given, value)):
+                return args[i]._version if isinstance(args[i], Tracer) else [0]
     return [0]
-
-
-def _own(args: Sequence[Any], values: list[Any]) -> list[Any]:
-    """``values`` as backward may keep them: NumPy has no counter of changes, so that its arrays are copied."""
-    for i, arg in enumerate(args):
-        if isinstance(arg, np.ndarray) and arg.flags.writeable:
-            values[i] = arg.copy()
-    return values
 
 
 _quiet: list[Context] = []

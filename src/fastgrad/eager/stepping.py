@@ -33,7 +33,8 @@ class Bound:
         self.state: dict[str, Any] = {
             name: pytree.unflatten(structure, arrays) for name, arrays in self._slots.items()
         }
-        self.state |= {name: np.array(float(v)) for name, v in optimizer.scalars.items()}
+        self._scalars = {name: np.array(float(v)) for name, v in optimizer.scalars.items()}
+        self.state |= self._scalars
         self._updates: dict[tuple[int, ...], Callable[..., list[Any]]] = {}
 
     def _check(self, name: str, paths: Sequence[str]) -> None:
@@ -70,7 +71,11 @@ class Bound:
             update = self._updates[chosen] = self._traced(chosen)
         tensors = [self.tensors[i] for i in chosen]
         slots = [self._slots[name][i] for name in opt.slots for i in chosen]
-        scalars = [np.float64(self.state[name]) for name in opt.scalars]
+        for name, scalar in self._scalars.items():
+            if self.state[name] is not scalar:  # assigned, not written: its value counts, the array stays
+                scalar[...] = self.state[name]
+                self.state[name] = scalar
+        scalars = self._scalars.values()
         with np.errstate(all="ignore"):
             new = iter(
                 update(*(t._value for t in tensors), *(t._grad._value for t in tensors), *slots, *scalars)
@@ -80,7 +85,7 @@ class Bound:
         for slot in slots:
             slot[...] = next(new)
         for name in opt.advances:
-            self.state[name] = np.array(next(new))
+            self._scalars[name][...] = next(new)
 
     def _traced(self, chosen: Sequence[int]) -> Callable[..., list[Any]]:
         """The optimizer's own rules over the tensors ``chosen``, as straight-line NumPy."""
@@ -89,7 +94,7 @@ class Bound:
         def update(*values: Any) -> list[Any]:
             rows = [values[i * n : (i + 1) * n] for i in range(2 + len(opt.slots))]
             scalars: Mapping[str, Any] = opt.advance(
-                dict(zip(opt.scalars, values[n * len(rows) :], strict=True))
+                dict(zip(self._scalars, values[n * len(rows) :], strict=True))
             )
             params, slots = [], []
             for p, g, *mine in zip(*rows, strict=True):
@@ -100,7 +105,7 @@ class Bound:
             return [*params, *by_slot, *(scalars[name] for name in opt.advances)]
 
         avals = [Aval(self.tensors[i].shape, self.tensors[i].dtype) for i in chosen] * (2 + len(opt.slots))
-        avals += [Aval((), np.dtype(np.float64))] * len(opt.scalars)
+        avals += [Aval((), np.dtype(np.float64))] * len(self._scalars)
         # Copies: a result that is an operand (a slot that stays as it is) must not change while others are written.
         return interpret(passes.run(trace(update, avals, name="update")))
 
