@@ -17,6 +17,7 @@ import pytest
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from cases import CASES, Case
+from fastgrad.eager import rule
 from fastgrad.errors import (
     ArgumentError,
     DTypeError,
@@ -32,6 +33,12 @@ every = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 smooth = pytest.mark.parametrize(
     "case", [c for c in CASES if c.order and not c.ties], ids=lambda case: case.name
 )
+
+
+@pytest.fixture(autouse=True)
+def soon_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules are traced the second time that they run, so that three runs in a test go both ways."""
+    monkeypatch.setattr(rule, "TRACE_AFTER", 1)
 
 
 def leaf(data: Any, **options: Any) -> fg.Tensor:
@@ -78,7 +85,7 @@ def test_every_op_has_the_gradients_of_the_traced_function(case: Case):
     ct = cotangent(out.shape, out.dtype)
     expected = fg.vjp(case.fn, *arrays, backend="numpy")[1](ct)
     tolerance = 1e-5 if any(a.dtype == np.float32 for a in (*arrays, out)) else 1e-12
-    for _ in range(3):  # a rule runs as it is written at first, then as it was traced
+    for _ in range(3):
         given = tensors(arrays)
         result = case.fn(*given)
         if not result.requires_grad:  # no float among the inputs reaches the result
@@ -117,6 +124,18 @@ def test_every_smooth_op_has_the_gradients_of_differences(case: Case):
     )
     tolerance = max(case.tolerance, 1e-6)
     np.testing.assert_allclose(got, np.vdot(ct, slope), rtol=tolerance, atol=tolerance * (1 + ct.size))
+
+
+def test_a_rule_is_traced_once_it_is_met_again():
+    x, c = leaf(np.ones((11, 3))), np.ones((7, 11))
+    for run in range(3):
+        out = c @ x
+        node = out._node
+        traced = node.op.rule(node.wanted)
+        assert (traced.run is not None) == (run > 1)
+        out.sum().backward()
+    assert traced.reads == {1}  # of the output and the two inputs: the constant alone
+    assert len(traced.run(np.ones((7, 3)), None, c, None)) == 1  # and only the leaf gets a cotangent
 
 
 def test_a_constant_operand_gets_no_cotangent_and_a_number_serves_as_any_other():
@@ -415,9 +434,9 @@ def test_detach_shares_memory_without_the_history():
     w.detach()[0] = 7
     w.data += 1
     assert w.tolist() == [8.0, 3.0] and w.is_leaf and w.requires_grad
-    s = leaf(1.0) * 2
-    s.detach().fill_(9)
-    assert s.item() == 9.0
+    for s in (leaf(1.0) * 2, np.zeros_like(w)):  # a NumPy scalar, one element repeated by strides
+        s.detach().fill_(9)
+        assert (s == 9.0).all()
 
 
 def test_clone_is_recorded():

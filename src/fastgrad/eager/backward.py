@@ -33,19 +33,19 @@ def backward(root: Any, seed: Any, retain_graph: bool) -> None:
     kept: list[tuple[Any, Any]] = []
     with np.errstate(all="ignore"):
         for node in nodes:
-            got = [cts.pop((id(node), i), None) for i in range(len(node.outs))]
-            for i, ref in (node.retained or {}).items():
-                tensor, pair = ref(), got[i]
-                if tensor is not None and pair is not None:
-                    kept.append((tensor, (pair[0], False)))
-            if any(pair is not None for pair in got):
+            key = id(node)
+            got = [cts.pop((key, i), None) for i in range(len(node.outs))]
+            if node.retained:
+                kept += [(ref(), got[i]) for i, ref in node.retained.items()]
+            if any(got):
                 _step(node, [pair and pair[0] for pair in got], cts)
     for leaf in leaves:
         # A leaf whose every cotangent is zero by rule (of floor, of sign) has a gradient all the same.
         pair = cts.get(key_of(leaf)) or (np.zeros(leaf.aval.shape, leaf.aval.dtype), True)
         leaf._add_grad(*pair)
     for tensor, pair in kept:
-        tensor._add_grad(*pair)
+        if tensor is not None and pair is not None:
+            tensor._add_grad(pair[0], False)
     if not retain_graph:
         for node in nodes:
             node.free()

@@ -1,8 +1,8 @@
 """The backward rule of an op on operands of one kind.
 
-A rule is written in ops, so it can be traced. The first time it simply runs, on NumPy values. The second time it is
-traced, what nobody asked for is dropped (the cotangent of a constant), and the graph is printed as straight-line NumPy:
-from then on a rule costs little more than its NumPy calls.
+A rule is written in ops, so it can be traced. The first times it simply runs, on NumPy values. When it is met again and
+again it is traced, what nobody asked for is dropped (the cotangent of a constant), and the graph is printed as
+straight-line NumPy: from then on a rule costs little more than its NumPy calls.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from ..core.primitive import Primitive
 from ..errors import UnsupportedError, user_line
 from ..executor.interpreter import interpret, may_alias
 from ..trace import trace
+
+TRACE_AFTER = 8
+"""Runs before a rule is traced, which costs some 0.5 ms and then saves some 20 us a run."""
 
 
 class Rule:
@@ -46,7 +49,7 @@ class Rule:
     ) -> list[Any]:
         if self.run is not None:
             return self.run(*cts, *outs, *values)
-        if len(outs) == 1 and self.uses:
+        if len(outs) == 1 and self.uses >= TRACE_AFTER:
             self.compile()
             return self(cts, outs, args, values)
         self.uses += 1

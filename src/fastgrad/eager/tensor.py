@@ -50,6 +50,7 @@ class Tensor(Array):
     Memory: ``detach()``, ``.data`` and basic indexing share the tensor's memory, and so do ``np.asarray(t)`` and
     ``t.numpy()``, as read-only arrays. In place change ``+=`` and its kin, ``t[...] = v``, ``zero_``, ``fill_``,
     ``copy_`` and an optimizer's step; where backward needs a value that was changed since, it raises `ArgumentError`.
+    A NumPy operand of a recorded op is copied each time (NumPy counts no changes): make a tensor of large data once.
 
     >>> w = Tensor([1.0, 2.0], requires_grad=True)
     >>> ((w * w).sum()).backward()
@@ -210,7 +211,8 @@ class Tensor(Array):
 
     def detach(self) -> Tensor:
         """The same memory without the history: a change in place of one is seen in the other."""
-        return _wrap(self._array(), self._version)
+        memory = self._own()
+        return _wrap(memory, self._version)
 
     @property
     def data(self) -> Tensor:
