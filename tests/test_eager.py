@@ -289,7 +289,9 @@ def test_grad_may_be_set():
     x = leaf([1.0, 2.0])
     x.grad = np.array([1.0, 1.0])
     (x * 2).sum().backward()
-    assert x.grad.tolist() == [3.0, 3.0]
+    grad = x.grad
+    x.grad *= 2
+    assert x.grad is grad and grad.tolist() == [6.0, 6.0]
     with pytest.raises(ShapeError, match="grad"):
         x.grad = np.zeros(3)
     with pytest.raises(DTypeError, match="grad"):

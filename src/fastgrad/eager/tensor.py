@@ -50,6 +50,7 @@ class Tensor(Array):
     Memory: ``detach()``, ``.data`` and basic indexing share the tensor's memory, and so do ``np.asarray(t)`` and
     ``t.numpy()``, as read-only arrays. In place change ``+=`` and its kin, ``t[...] = v``, ``zero_``, ``fill_``,
     ``copy_`` and an optimizer's step; where backward needs a value that was changed since, it raises `ArgumentError`.
+    A ``+=`` that is itself recorded makes a new tensor under the old name.
     A NumPy operand of a recorded op is copied each time (NumPy counts no changes): make a tensor of large data once.
 
     >>> w = Tensor([1.0, 2.0], requires_grad=True)
@@ -141,7 +142,9 @@ class Tensor(Array):
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None:
-            value = value.detach() if isinstance(value, Tensor) else Tensor(value)
+            if not isinstance(value, Tensor):
+                value = Tensor(value)
+            value = value.detach() if value._requires else value
             if value.shape != self.shape:
                 raise ShapeError(f"grad: must be {self.aval}, got {value.aval}", at=user_line())
             if value.dtype != self.dtype:
