@@ -17,6 +17,8 @@ import pytest
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from cases import CASES, Case
+from fastgrad.core.loops import Library
+from fastgrad.core.primitive import Primitive
 from fastgrad.eager import rule
 from fastgrad.errors import (
     ArgumentError,
@@ -144,6 +146,45 @@ def test_a_constant_operand_gets_no_cotangent_and_a_number_serves_as_any_other()
         x.grad = None
         (x**power).sum().backward()
         np.testing.assert_allclose(x.grad.numpy(), power * x.numpy() ** (power - 1), rtol=1e-15)
+
+
+def _sincos_vjp(cts: Any, outs: Any, x: Any, *, scale: Any) -> tuple:
+    terms = [ct * d for ct, d in zip(cts, (outs[1], -outs[0]), strict=True) if ct is not None]
+    return (sum(terms[1:], start=terms[0]),)
+
+
+sincos_p = Primitive(
+    "sincos",
+    abstract=lambda x, *, scale: (x, x),
+    reference=lambda x, *, scale: (np.sin(x), np.cos(x)),
+    vjp=_sincos_vjp,
+    jvp=None,
+    batch=None,
+    kernel=Library("sincos"),
+)
+
+
+@pytest.mark.parametrize("scale", [1, [1]], ids=["hashable", "unhashable"])
+def test_ops_of_several_results_and_of_any_parameters(scale: Any):
+    x = leaf([0.5, 1.0])
+    sin, cos = np.sin(x.numpy()), np.cos(x.numpy())
+    for _ in range(3):
+        for pick, expected in (
+            (lambda s, c: s, cos),
+            (lambda s, c: c, -sin),
+            (lambda s, c: s * c, cos * cos - sin * sin),
+        ):
+            x.grad = None
+            s, c = sincos_p(x, scale=scale)
+            c.retain_grad()
+            pick(s, c).sum().backward()
+            np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-14)
+            assert (c.grad is None) == (pick(1, 0) == 1)
+    s, c = sincos_p(x, scale=scale)
+    with fg.no_grad():
+        c.zero_()
+    with pytest.raises(ArgumentError, match="sincos needs"):
+        s.sum().backward()
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
