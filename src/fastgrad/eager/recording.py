@@ -123,17 +123,13 @@ class Recorder(Builder):
                 key += (arg.shape, arg.dtype)
                 values.append(arg)
             else:
-                aval = self._located(aval_of, arg)
+                aval = _located(aval_of, arg)
                 key += (aval.dtype, aval.weak)
                 values.append(aval.dtype.type(arg))
         if params:
             key += params.items()
         op = self._op(tuple(key), prim, args, params)
-        try:
-            out = _quietly(op.call, values)
-        except FastgradError as error:
-            error.at = error.at or user_line()
-            raise
+        out = _located(_quietly, op.call, values)
         # Straight on for one result: this is the path of nearly every op, and its overhead is what users measure.
         outs = (out,) if op.single else out
         versions = [_version(out, args, values)] if op.single else [_version(o, args, values) for o in outs]
@@ -157,20 +153,22 @@ class Recorder(Builder):
         try:
             op = self._ops.get(key)
         except TypeError:  # a parameter that cannot be hashed
-            return self._located(Op, prim, params, [_aval(a) for a in args])
+            return _located(lambda: Op(prim, params, [_aval(a) for a in args]))
         if op is None:
-            op = self._located(lambda: Op(prim, params, [_aval(a) for a in args]))
+            op = _located(lambda: Op(prim, params, [_aval(a) for a in args]))
             if len(self._ops) >= _KINDS:
                 self._ops.clear()
             self._ops[key] = op
         return op
 
-    def _located(self, f: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return f(*args)
-        except FastgradError as error:
-            error.at = error.at or user_line()
-            raise
+
+def _located(f: Callable[..., Any], *args: Any) -> Any:
+    """``f(*args)``; errors say at which line of the user's."""
+    try:
+        return f(*args)
+    except FastgradError as error:
+        error.at = error.at or user_line()
+        raise
 
 
 def _aval(arg: Any) -> Aval:

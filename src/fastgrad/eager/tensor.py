@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..array import Array
-from ..core.aval import Aval, aval_of, check_dtype
-from ..errors import ArgumentError, DTypeError, FastgradError, ShapeError, user_line
+from ..core.aval import Aval, aval_of
+from ..errors import ArgumentError, DTypeError, ShapeError, user_line
 from ..ops.operands import as_dtype, operand
 from ..ops.pointwise import cast_p
 from .backward import backward
@@ -72,11 +72,7 @@ class Tensor(Array):
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None):
         array = np.asarray(operand(data) if not isinstance(data, Tensor) else data)
-        try:
-            target = check_dtype(array.dtype) if dtype is None else as_dtype(dtype)
-        except FastgradError as error:
-            error.at = error.at or user_line()
-            raise
+        target = as_dtype(array.dtype if dtype is None else dtype)
         self._set(np.array(array, target), [0])
         self.requires_grad = requires_grad
 
