@@ -1,4 +1,4 @@
-"""Training step (forward, backward, Adam) of three perceptrons: fastgrad against its interpreter, PyTorch and JAX.
+"""Training step (forward, backward, Adam) of three perceptrons: fastgrad against its interpreter, define-by-run and JAX.
 
 Every contestant runs in a process of its own and waits on a pipe while it is not its turn. All start from the same
 parameters and batch; their first losses must agree. The learning rate is tiny on purpose: however many steps a contestant
@@ -35,6 +35,69 @@ def fastgrad_step(sizes: Sequence[int], rows: int, threads: int, backend: str = 
 def interpreter_step(sizes: Sequence[int], rows: int, threads: int) -> Step:
     """`fg.TrainStep`, op by op in NumPy."""
     return fastgrad_step(sizes, rows, threads, "numpy")
+
+
+def tensor_step(sizes: Sequence[int], rows: int, threads: int) -> Step:
+    """`fg.Tensor`: define-by-run, interpreted."""
+    import fastgrad as fg
+
+    x, labels = map(fg.Tensor, batch(sizes, rows))
+
+    def make() -> Step:
+        layers = [{k: fg.Tensor(v, requires_grad=True) for k, v in p.items()} for p in parameters(sizes)]
+        optimizer = fg.optim.Adam(layers, lr=LEARNING_RATE)
+
+        def step() -> Any:
+            optimizer.zero_grad()
+            value = loss(layers, x, labels)
+            value.backward()
+            optimizer.step()
+            return value
+
+        return step
+
+    return make
+
+
+def autograd_step(sizes: Sequence[int], rows: int, threads: int) -> Step:
+    """HIPS autograd, with Adam by hand in NumPy, in place."""
+    import autograd.numpy as np
+    from autograd import value_and_grad
+
+    x, labels = batch(sizes, rows)
+    row = np.arange(rows)
+
+    def cross_entropy(params: Any) -> Any:
+        h = x
+        for layer in params[:-1]:
+            h = np.maximum(h @ layer["w"] + layer["b"], 0)
+        logits = h @ params[-1]["w"] + params[-1]["b"]
+        top = np.max(logits, axis=1, keepdims=True)
+        total = np.log(np.sum(np.exp(logits - top), axis=1)) + top[:, 0]
+        return np.mean(total - logits[row, labels])
+
+    def make() -> Step:
+        params, differentiate, t = parameters(sizes), value_and_grad(cross_entropy), 0
+        moments = [{k: (np.zeros_like(v), np.zeros_like(v)) for k, v in p.items()} for p in params]
+
+        def step() -> Any:
+            nonlocal t
+            value, grads = differentiate(params)
+            t += 1
+            size, root = LEARNING_RATE / (1 - 0.9**t), float(np.sqrt(1 - 0.999**t))
+            for layer, given, held in zip(params, grads, moments, strict=True):
+                for k, p in layer.items():
+                    g, (m, v) = given[k], held[k]
+                    m *= 0.9
+                    m += 0.1 * g
+                    v *= 0.999
+                    v += 0.001 * (g * g)
+                    p -= size * m / (np.sqrt(v) / root + 1e-8)
+            return value
+
+        return step
+
+    return make
 
 
 def torch_step(sizes: Sequence[int], rows: int, threads: int, **options: bool) -> Step:
@@ -127,6 +190,8 @@ def jax_step(sizes: Sequence[int], rows: int, threads: int) -> Step:
 CONTESTANTS: dict[str, Callable[..., Any]] = {
     "fastgrad": fastgrad_step,
     "fastgrad interpreter": interpreter_step,
+    "fg.Tensor": tensor_step,
+    "HIPS autograd": autograd_step,
     "PyTorch eager": torch_step,
     "PyTorch eager, foreach Adam": torch_foreach_step,
     "PyTorch eager, fused Adam": torch_fused_step,
@@ -149,7 +214,9 @@ def main() -> None:
     it.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
     options = it.parse_args()
     eigen = f"--xla_cpu_multi_thread_eigen={'true' if options.threads > 1 else 'false'}"
-    with Report("training step with Adam", options, dtype="float32", packages=("torch", "jax")) as report:
+    with Report(
+        "training step with Adam", options, dtype="float32", packages=("torch", "jax", "autograd")
+    ) as report:
         for network in options.networks:
             found = {
                 name: Remote(

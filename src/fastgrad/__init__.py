@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .api import grad as grad
     from .api import jit as jit
     from .api import value_and_grad as value_and_grad
+    from .eager import Tensor as Tensor
+    from .eager import no_grad as no_grad
     from .graph_builder import Graph as Graph
     from .inspection import explain as explain
     from .ops.pointwise import stop_gradient as stop_gradient
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Graph": "graph_builder",
+    "Tensor": "eager",
     "TrainStep": "train_step",
     "data": "",
     "explain": "inspection",
     "grad": "api",
     "jit": "api",
     "nn": "",
+    "no_grad": "eager",
     "numpy": "",
     "optim": "",
     "stop_gradient": "ops.pointwise",
@@ -40,7 +44,7 @@ _HOMES = {
     "value_and_grad": "api",
     "vjp": "pullback",
 }
-"""The module of each public name; the empty string for a module that is one itself."""
+"""The module of each public name; "" for a module that is one itself."""
 
 __all__ = sorted(_HOMES)
 

@@ -170,9 +170,9 @@ def asarray(x: Any, dtype: Any = None) -> Any:
 
 
 def array(x: Any, dtype: Any = None, *, copy: bool = True) -> Any:
-    """`asarray`, in memory of its own where the result is a NumPy array."""
+    """`asarray`, in memory of its own where the result is a NumPy array or a `fastgrad.Tensor`."""
     out = asarray(x, dtype)
-    return out.copy() if copy and isinstance(out, np.ndarray) else out
+    return out.copy() if copy and not isinstance(out, Literal) else out
 
 
 def copy(x: Any) -> Any:

@@ -19,8 +19,8 @@ import numpy as np
 from . import memory, passes, pytree
 from .api import _threads, _value_and_grad, default_backend
 from .core.aval import Aval, aval_of
-from .core.graph import Graph
-from .errors import ArgumentError, DTypeError, ShapeError
+from .core.graph import Graph, Tracer
+from .errors import ArgumentError, DTypeError, ShapeError, TraceError
 from .executor import tape
 from .executor.cpu import Captured, Native, Workspace, conform
 from .executor.executable import Program, check_backend
@@ -40,7 +40,7 @@ class TrainStep:
 
     Args:
         loss: ``loss(params, *batch)`` returns a float scalar, or ``(scalar, aux)`` with ``has_aux``.
-        params: nesting of float arrays; copied into the step's flat buffer.
+        params: nesting of float arrays (or `fg.Tensor`, taken as arrays); copied into the step's flat buffer.
         optimizer: `fg.optim.SGD`, `fg.optim.Adam` or another `fg.optim.Optimizer`.
         backend: "numba" (compiled) or "numpy" (interpreted, op by op). ``threads``: at most so many.
     Attributes:
@@ -73,6 +73,11 @@ class TrainStep:
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(
                 f"TrainStep: optimizer must be one of fg.optim, got {type(optimizer).__name__}"
+            )
+        if optimizer._bound is not None:
+            raise ArgumentError(
+                "TrainStep: the optimizer is bound to tensors, which the step would not update",
+                hint=f"fg.optim.{type(optimizer).__name__}(lr=...), without tensors",
             )
         if not callable(loss):
             raise ArgumentError(f"TrainStep: loss must be a function, got {type(loss).__name__}")
@@ -259,6 +264,12 @@ class TrainStep:
         self, graph: Graph, avals: Sequence[Aval], loop: tuple[int, int] | None, tree: Any, why: str
     ) -> _Signature:
         """Compile (or prepare to interpret) a joint graph together with the update."""
+        for _, value in graph.captured:
+            if isinstance(value, Tracer):
+                raise TraceError(
+                    f"TrainStep: the loss closes over {value!r}, which is no array",
+                    hint="pass it among params or the batch, or close over t.numpy()",
+                )
         if self.backend == "numpy":
             return _Signature(graph, avals, tree, self._interpreted(graph), None, None)
         start = time.perf_counter()

@@ -13,6 +13,7 @@ from ..errors import DTypeError, ShapeError
 _SHORT = {"bool": "bool", "float32": "f32", "float64": "f64"} | {
     f"{kind}int{bits}": f"{kind or 'i'}{bits}" for kind in ("", "u") for bits in (8, 16, 32, 64)
 }
+_NUMPY = (np.ndarray, np.generic)
 DTYPES = tuple(np.dtype(name) for name in _SHORT)
 """Every dtype that fastgrad computes in."""
 
@@ -80,7 +81,7 @@ def _check_dtype(dtype: np.dtype) -> np.dtype:
 
 def aval_of(value: Any) -> Aval:
     """The aval of a NumPy array, NumPy scalar or Python number."""
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, _NUMPY):
         return Aval(value.shape, check_dtype(value.dtype))
     if isinstance(value, bool):
         return Aval((), np.dtype(bool))

@@ -54,11 +54,11 @@ class Primitive:
         values = [a.value if isinstance(a, Literal) else a for a in args]
         try:
             self.abstract_outputs([aval_of(v) for v in values], params)
+            with np.errstate(all="ignore"):
+                return self.reference(*values, **params)
         except FastgradError as error:
             error.at = error.at or user_line()
             raise
-        with np.errstate(all="ignore"):
-            return self.reference(*values, **params)
 
     def __repr__(self) -> str:
         return self.name

@@ -17,8 +17,12 @@ from ..core.loops import Library, View
 from ..errors import FastgradError
 
 
-def interpret(graph: Graph) -> Callable[..., list[Any]]:
-    """``run(*inputs) -> outputs`` for flat arrays."""
+def interpret(graph: Graph, *, copies: bool = True) -> Callable[..., list[Any]]:
+    """``run(*inputs) -> outputs`` for flat arrays.
+
+    With ``copies`` outputs are arrays in memory of their own and NumPy's warnings are off. Without, outputs are what the
+    last op gave (a scalar, an input, a view of one; see `may_alias`) and warnings are the caller's affair.
+    """
     scope: dict[str, Any] = {**_SCOPE, "copy": _own}
     names: dict[Var, str] = {v: f"v{i}" for i, v in enumerate(graph.inputs)}
     for i, (var, value) in enumerate(graph.captured):
@@ -59,17 +63,20 @@ def interpret(graph: Graph) -> Callable[..., list[Any]]:
         body.append(f"    {', '.join(names[v] for v in eqn.outputs)} = {call}")
         if dying:
             body.append(f"    del {', '.join(dying)}")
-    own = {v for eqn in graph.eqns if not _may_alias(eqn) for v in eqn.outputs}
+    own = {v for eqn in graph.eqns if not may_alias(eqn) for v in eqn.outputs}
     results = []
     for atom in graph.outputs:
         fresh = atom in own
+        if not copies:
+            results.append(read(atom))
+            continue
         if isinstance(atom, Var):
             own.discard(atom)  # a second output of the same value is a copy
         results.append(f"asarray({read(atom)})" if fresh else f"copy({read(atom)})")
     head = f"def run({', '.join(names[v] for v in graph.inputs)}):"
     source = "\n".join([head, *body, f"    return [{', '.join(results)}]"])
     exec(compile(source, f"<fastgrad interpreter {graph.name}>", "exec"), scope)
-    return _quiet(scope["run"])
+    return _quiet(scope["run"]) if copies else scope["run"]
 
 
 _INFIX = {
@@ -100,7 +107,7 @@ _SCOPE = {
 }
 
 
-def _may_alias(eqn: Eqn) -> bool:
+def may_alias(eqn: Eqn) -> bool:
     """Whether the reference may return its operand or a view of it."""
     return isinstance(eqn.prim.kernel, View) or eqn.prim.name in ("check_index", "stop_gradient", "cast")
 

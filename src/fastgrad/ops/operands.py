@@ -13,11 +13,14 @@ from ..core.graph import Literal, Tracer
 from ..errors import DTypeError, FastgradError, ShapeError, TraceError, user_line
 
 Axes = int | tuple[int, ...] | None
+# Tuples made once: a union written in a function would be built anew at each call.
+_OPERANDS = (Tracer, Literal, np.ndarray, np.generic, bool, int, float)
+_TYPED = (Tracer, Literal)
 
 
 def operand(value: Any) -> Any:
     """``value`` if an op can take it as it is, else the NumPy array it stands for (a list, a foreign array)."""
-    if isinstance(value, Tracer | Literal | np.ndarray | np.generic | bool | int | float):
+    if isinstance(value, _OPERANDS):
         return value
     if isinstance(value, list | tuple) and _holds_tracer(value):
         raise TraceError(
@@ -42,7 +45,7 @@ def _holds_tracer(value: Any) -> bool:
 
 def aval(value: Any) -> Aval:
     """The aval of anything that `operand` returns; errors carry the user's line."""
-    if isinstance(value, Tracer | Literal):
+    if isinstance(value, _TYPED):
         return value.aval
     try:
         return aval_of(value)
@@ -62,7 +65,7 @@ def as_dtype(dtype: Any) -> np.dtype:
 
 def shape_of(value: Any) -> tuple[int, ...]:
     """Shape of anything that `operand` returns."""
-    return value.aval.shape if isinstance(value, Tracer | Literal) else np.shape(value)
+    return value.aval.shape if isinstance(value, _TYPED) else np.shape(value)
 
 
 def dtype_of(value: Any) -> np.dtype:

@@ -23,6 +23,7 @@ from .operands import aval, dtype_of, operand, shape_of
 from .shaping import broadcast_to_p, reshape_p, unbroadcast
 
 Partial = Callable[..., Any]
+_ARRAYS = (Tracer, np.ndarray)
 
 
 def pointwise(
@@ -198,7 +199,7 @@ def convert(x: Any, dtype: np.dtype, weak: bool = False) -> Any:
     """``x`` in ``dtype``: scalars as literals, anything else by a cast where its dtype differs."""
     if isinstance(x, Literal):
         return x if x.value.dtype == dtype else Literal(dtype.type(x.value), x.weak and dtype.kind != "b")
-    if not isinstance(x, Tracer | np.ndarray):
+    if not isinstance(x, _ARRAYS):
         return literal(x, dtype)
     if aval(x).dtype == dtype:
         return x
@@ -209,6 +210,8 @@ def literal(value: Any, dtype: np.dtype) -> Literal:
     """The literal of a Python number or NumPy scalar in ``dtype``; `DTypeError` when an integer does not fit."""
     weak = not isinstance(value, np.generic) and dtype.kind != "b"
     try:
+        if dtype.itemsize == 8 or -1e38 < value < 1e38:  # no float warns: half of what a literal would cost
+            return Literal(dtype.type(value), weak)
         with np.errstate(all="ignore"):
             return Literal(dtype.type(value), weak)
     except OverflowError:

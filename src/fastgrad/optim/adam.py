@@ -13,7 +13,8 @@ from ..optimizer import Optimizer, State, check
 class Adam(Optimizer):
     """Adaptive moments with bias correction; ``eps`` stands outside the root and ``weight_decay`` is L2, as in PyTorch.
 
-    Args: ``lr`` learning rate; ``betas`` decay rates of the two moments, each in [0, 1); ``eps``; ``weight_decay``.
+    Args: `fg.Tensor` parameters come first where it is to update those (see `Optimizer`).
+    ``lr`` learning rate; ``betas`` decay rates of the two moments, each in [0, 1); ``eps``; ``weight_decay``.
     Raises `ArgumentError` for values outside.
 
     >>> Adam(lr=2e-3)

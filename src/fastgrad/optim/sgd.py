@@ -12,7 +12,8 @@ from ..optimizer import Optimizer, State, check
 class SGD(Optimizer):
     """``p -= lr * d`` with ``d = g + weight_decay * p``, or its momentum ``b = momentum * b + d``; as PyTorch's.
 
-    Args: ``lr`` learning rate; ``momentum`` in [0, 1); ``nesterov`` looks ahead (``d + momentum * b``); ``weight_decay``
+    Args: `fg.Tensor` parameters come first where it is to update those (see `Optimizer`).
+    ``lr`` learning rate; ``momentum`` in [0, 1); ``nesterov`` looks ahead (``d + momentum * b``); ``weight_decay``
     is L2, added to the gradient. Raises `ArgumentError` for values outside.
 
     >>> SGD(0.1, momentum=0.9, nesterov=True)
