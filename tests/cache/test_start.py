@@ -127,6 +127,25 @@ from fastgrad.codegen.threads import launched
     assert found["layer"] == layer and found["threads"] == 2
 
 
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_a_release_of_numba_not_tried_yet_goes_the_public_way(tmp_path: Path, layer: str):
+    program = """
+import json
+import numpy as np, fastgrad as fg
+from fastgrad.codegen import threads
+threads.TRIED = ()
+x = np.linspace(0, 1, 300_000)
+f, g = (fg.jit(lambda x: (np.tanh(x) * 2).sum(), threads=n) for n in (2, 1))
+two, one = f(x), g(x)
+np.testing.assert_array_equal(two, one)  # the same bits at any number of threads
+for _ in range(200):
+    np.testing.assert_array_equal(f(x), one)
+print(json.dumps(threads.launched()._asdict()))
+"""
+    found = outcome(start(tmp_path / "cache", program, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2"))
+    assert found["layer"] == f"{layer} by prange" and found["threads"] == 2
+
+
 def test_no_layer_at_all_means_one_thread(tmp_path: Path):
     program = GRADIENT + "\nfrom fastgrad.codegen.threads import launched\nassert launched().threads == 1"
     process = start(tmp_path / "cache", program, NUMBA_THREADING_LAYER="tbb")

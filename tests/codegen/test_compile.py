@@ -91,7 +91,7 @@ def hidden_object_code(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AttributeError("_get_compiled_object")
 
     monkeypatch.setattr(toolchain, "build", build)
-    monkeypatch.setattr(compiler, "available", lambda: False)
+    monkeypatch.setattr(workers, "available", lambda: False)
 
 
 def no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:

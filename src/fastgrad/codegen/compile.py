@@ -15,13 +15,14 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..machine import cores
 from . import target
-from .progress import Progress
 from .store import Entry, Store, store
-from .workers import Built, available, pool
+
+if TYPE_CHECKING:
+    from .workers import Built
 
 KEPT = 128
 """Kernels that stay loaded after the last program that uses them is gone; some 10 KB each."""
@@ -144,12 +145,15 @@ def _from_disk(disk: Store | None, wanted: dict[str, Unit], fresh: dict[str, Obt
 def _build(
     disk: Store | None, wanted: dict[str, Unit], reasons: dict[str, str], fresh: dict[str, Obtained]
 ) -> None:
+    from . import workers  # with what starts processes, where something has to be compiled
+    from .progress import Progress
+
     units = sorted(wanted.items(), key=lambda item: item[1].kind, reverse=True)  # the walker takes longest
     pairs = [(unit.kind, unit.text) for _, unit in units]
-    built: Sequence[Built | None] = [None] * len(units)
+    built: Sequence[workers.Built | None] = [None] * len(units)
     with Progress(len(units)) as progress:
-        if available():
-            built = pool.build(pairs, cores(), progress)
+        if workers.available():
+            built = workers.pool.build(pairs, cores(), progress)
         for i, ((key, unit), result) in enumerate(zip(units, built, strict=True)):
             start = time.perf_counter()
             result = result or _built_here(unit)
@@ -166,14 +170,14 @@ def _build(
 
 def _built_here(unit: Unit) -> Built | None:
     """Object code compiled in this process, where no other could be started; None where Numba hides it."""
-    from . import toolchain
+    from . import toolchain, workers
 
     start = time.perf_counter()
     try:
         symbol, signature, code = toolchain.build(unit.kind, unit.text)
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return None
-    return Built(symbol, signature, code, time.perf_counter() - start)
+    return workers.Built(symbol, signature, code, time.perf_counter() - start)
 
 
 def _numba_keeps(unit: Unit, key: str) -> Kernel:

@@ -42,13 +42,13 @@ class _Linker:
         self.links = SHARED_BY
 
     def link(self, symbol: str, code: bytes) -> Code:
-        if self.links >= SHARED_BY:
-            self.jit, self.links = _new_jit(), 0
-        self.links += 1
-        library = binding.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(symbol)
         try:
-            tracker = library.link(self.jit, f"fastgrad{self.links}")
-        except RuntimeError as error:
+            if self.links >= SHARED_BY:
+                self.jit, self.links = _new_jit(), 0
+            self.links += 1
+            library = binding.JITLibraryBuilder().add_object_img(code).add_current_process()
+            tracker = library.export_symbol(symbol).link(self.jit, f"fastgrad{self.links}")
+        except (AttributeError, RuntimeError, TypeError) as error:
             raise LoadError(str(error)) from None
         return Code(tracker[symbol], tracker, self.jit)
 

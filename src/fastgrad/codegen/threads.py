@@ -23,11 +23,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..machine import cores
+from .target import numba_version
 
 _LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
 _POOL_SPINS = "10000"
 """Turns that GNU OpenMP's own threads spin between regions (its default is up to 300,000: milliseconds of a core that
 another process may want; measured under load, a step of 70 microseconds then takes 280 to 8,000)."""
+
+
+TRIED = ("0.61", "0.62", "0.63", "0.64", "0.65", "0.66", "0.67", "0.68")
+"""Releases of Numba whose ``parallel_for`` takes (worker, args, dims, steps, data, inner ndim, arrays, threads). It is not
+public: with any other release the region is a `prange`."""
 
 
 class ThreadPool(NamedTuple):
@@ -42,8 +48,9 @@ class ThreadPool(NamedTuple):
 def launched() -> ThreadPool:
     """The pool of this process, its threads launched."""
     with _short_spins():
-        found = None if "numba" in sys.modules else _alone()
-        return found or _by_numba()
+        known = numba_version().startswith(tuple(f"{release}." for release in TRIED))
+        found = None if "numba" in sys.modules or not known else _alone()
+        return found or _by_numba(known)
 
 
 def _alone() -> ThreadPool | None:
@@ -79,8 +86,8 @@ def _load(name: str):  # type: ignore[no-untyped-def]
     raise ImportError(f"no {name}")
 
 
-def _by_numba() -> ThreadPool:
-    """The layer as Numba itself chooses and loads it."""
+def _by_numba(known: bool) -> ThreadPool:
+    """The layer as Numba itself chooses and loads it; with ``known`` its own way in, else the public one."""
     from numba import config, threading_layer
     from numba.np.ufunc import parallel
 
@@ -89,8 +96,12 @@ def _by_numba() -> ThreadPool:
     except ValueError as error:  # no layer that would do can be loaded: one thread is right, if slow
         warnings.warn(f"fastgrad: runs on one thread: {error}", RuntimeWarning, stacklevel=2)
         return ThreadPool("none", 0, 1)
-    module = importlib.import_module(f"numba.np.ufunc.{_LAYERS[threading_layer()]}")
-    return ThreadPool(threading_layer(), int(module.parallel_for), config.NUMBA_NUM_THREADS)
+    if known:
+        module = importlib.import_module(f"numba.np.ufunc.{_LAYERS[threading_layer()]}")
+        return ThreadPool(threading_layer(), int(module.parallel_for), config.NUMBA_NUM_THREADS)
+    from .prange import parallel_for
+
+    return ThreadPool(f"{threading_layer()} by prange", parallel_for().address, config.NUMBA_NUM_THREADS)
 
 
 @contextlib.contextmanager
