@@ -70,7 +70,7 @@ def build(segments: Sequence[Segment], threads: int, repeat: Mapping[Location, i
             if word.ref is not None:
                 where = segment.plan.locations[word.ref.buffer]
                 offset = where.offset + word.ref.layout.offset * word.ref.buffer.dtype.itemsize
-                step = (repeat or {}).get(where._replace(offset=0), 0)
+                step = repeat.get(where._replace(offset=0), 0) if repeat else 0
                 relocs.append([len(template), _SPACES[where.space], where.number, offset, step])
             template.append(word.bits)
     if repeat is not None:

@@ -45,7 +45,11 @@ def pointwise(
 
     def rule(*avals: Aval, **params: Any) -> Aval:
         dtype, weak = result(*avals, **params) if result else same_dtype(name, accepts, avals)
-        return Aval(broadcast_shapes(name, *avals), dtype, weak)
+        shape = broadcast_shapes(name, *avals)
+        for aval in avals:  # most often one that is there already
+            if aval.shape is shape and aval.dtype is dtype and aval.weak is weak:
+                return aval
+        return Aval(shape, dtype, weak)
 
     def vjp(ct: Any, out: Any, *inputs: Any, **params: Any) -> list:
         values = [_value(x) for x in inputs]
@@ -97,10 +101,13 @@ def _lead(x: Any, rank: int) -> Any:
 
 def same_dtype(name: str, accepts: str, avals: Sequence[Aval]) -> tuple[np.dtype, bool]:
     """The one dtype of ``avals``; `DTypeError` when they differ or ``name`` does not take it."""
-    dtype = avals[0].dtype
-    if dtype.kind not in accepts or any(a.dtype != dtype for a in avals):
+    dtype, weak, fits = avals[0].dtype, True, avals[0].dtype.kind in accepts
+    for aval in avals:
+        weak = weak and aval.weak
+        fits = fits and (aval.dtype is dtype or aval.dtype == dtype)
+    if not fits:
         raise DTypeError(f"{name}: does not take {', '.join(map(str, avals))}")
-    return dtype, dtype.kind != "b" and all(a.weak for a in avals)
+    return dtype, dtype.kind != "b" and weak
 
 
 def to_bool(name: str, accepts: str = "biuf") -> Callable[..., tuple[np.dtype, bool]]:
