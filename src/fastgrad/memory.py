@@ -182,9 +182,7 @@ def _users(steps: Sequence[Step]) -> dict[Buffer, _Users]:
     return users
 
 
-def _overwrites_safely(
-    steps: Sequence[Step], users: dict[Buffer, _Users], new: Buffer, old: Buffer
-) -> bool:
+def _overwrites_safely(steps: Sequence[Step], users: dict[Buffer, _Users], new: Buffer, old: Buffer) -> bool:
     """Whether writing ``new`` over the state ``old`` harms no reader: all read before, or in place in the same step."""
     writers = users[new].writers if new in users else []
     if not writers:

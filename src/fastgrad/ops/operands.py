@@ -13,11 +13,13 @@ from ..core.graph import Literal, Tracer
 from ..errors import DTypeError, FastgradError, ShapeError, TraceError, user_line
 
 Axes = int | tuple[int, ...] | None
+_TAKEN = (Tracer, Literal, np.ndarray, np.generic, bool, int, float)  # a union made at each call takes 1 µs
+_TYPED = (Tracer, Literal)
 
 
 def operand(value: Any) -> Any:
     """``value`` if an op can take it as it is, else the NumPy array it stands for (a list, a foreign array)."""
-    if isinstance(value, Tracer | Literal | np.ndarray | np.generic | bool | int | float):
+    if isinstance(value, _TAKEN):
         return value
     if isinstance(value, list | tuple) and _holds_tracer(value):
         raise TraceError(
@@ -42,7 +44,7 @@ def _holds_tracer(value: Any) -> bool:
 
 def aval(value: Any) -> Aval:
     """The aval of anything that `operand` returns; errors carry the user's line."""
-    if isinstance(value, Tracer | Literal):
+    if isinstance(value, _TYPED):
         return value.aval
     try:
         return aval_of(value)
@@ -62,7 +64,7 @@ def as_dtype(dtype: Any) -> np.dtype:
 
 def shape_of(value: Any) -> tuple[int, ...]:
     """Shape of anything that `operand` returns."""
-    return value.aval.shape if isinstance(value, Tracer | Literal) else np.shape(value)
+    return value.aval.shape if isinstance(value, _TYPED) else np.shape(value)
 
 
 def dtype_of(value: Any) -> np.dtype:

@@ -46,9 +46,9 @@ def pointwise(
     def rule(*avals: Aval, **params: Any) -> Aval:
         dtype, weak = result(*avals, **params) if result else same_dtype(name, accepts, avals)
         shape = broadcast_shapes(name, *avals)
-        for aval in avals:  # most often one that is there already
-            if aval.shape is shape and aval.dtype is dtype and aval.weak is weak:
-                return aval
+        for known in avals:  # most often one that is there already
+            if known.shape is shape and known.dtype is dtype and known.weak is weak:
+                return known
         return Aval(shape, dtype, weak)
 
     def vjp(ct: Any, out: Any, *inputs: Any, **params: Any) -> list:
@@ -102,9 +102,9 @@ def _lead(x: Any, rank: int) -> Any:
 def same_dtype(name: str, accepts: str, avals: Sequence[Aval]) -> tuple[np.dtype, bool]:
     """The one dtype of ``avals``; `DTypeError` when they differ or ``name`` does not take it."""
     dtype, weak, fits = avals[0].dtype, True, avals[0].dtype.kind in accepts
-    for aval in avals:
-        weak = weak and aval.weak
-        fits = fits and (aval.dtype is dtype or aval.dtype == dtype)
+    for each in avals:
+        weak = weak and each.weak
+        fits = fits and (each.dtype is dtype or each.dtype == dtype)
     if not fits:
         raise DTypeError(f"{name}: does not take {', '.join(map(str, avals))}")
     return dtype, dtype.kind != "b" and weak

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import count
+from typing import Any
+
+import numpy as np
 
 from ..core.expr import SCALAR_ONLY, MapBuilder
 from ..core.graph import Atom, Eqn, Graph, Literal, Var
@@ -86,10 +90,11 @@ class Scheduler:
             self.constants[out] = source if isinstance(source, Literal) else self.constants[source]
             return
         ref = self.stored(source)
-        layout = kernel.layout(ref.layout, out.aval.shape, **eqn.params)
+        params = tuple(eqn.params.items())
+        layout = _viewed(kernel, ref.layout, out.aval.shape, params)
         if layout is None:
             copied = self.copy(source, eqn)
-            layout = kernel.layout(copied.layout, out.aval.shape, **eqn.params)
+            layout = _viewed(kernel, copied.layout, out.aval.shape, params)
             assert layout is not None, "a contiguous layout takes any view"
             ref, self.home[out] = copied, self.groups[-1]
         elif (home := self.home.get(source)) is not None:
@@ -321,7 +326,22 @@ class Scheduler:
 
 def ops_of(eqn: Eqn) -> list[str]:
     """The scalar ops that a pointwise equation takes."""
+    assert isinstance(eqn.prim.kernel, Pointwise)
+    dtypes = tuple(a.aval.dtype for a in eqn.inputs)
+    return _ops(eqn.prim.kernel, dtypes, eqn.outputs[0].aval.dtype, tuple(eqn.params.items()))
+
+
+@lru_cache(maxsize=1024)
+def _ops(
+    kernel: Pointwise, inputs: tuple[np.dtype, ...], output: np.dtype, params: tuple[tuple[str, Any], ...]
+) -> list[str]:
     k = MapBuilder()
-    values = [k.input(a.aval.dtype) for a in eqn.inputs]
-    eqn.prim.kernel.lines(k, eqn.outputs[0].aval.dtype, *values, **eqn.params)  # type: ignore[union-attr]
+    kernel.lines(k, output, *map(k.input, inputs), **dict(params))
     return k.ops()
+
+
+@lru_cache(maxsize=4096)  # equal layers share the records of their views
+def _viewed(
+    view: View, layout: Layout, shape: tuple[int, ...], params: tuple[tuple[str, Any], ...]
+) -> Layout | None:
+    return view.layout(layout, shape, **dict(params))
