@@ -1,6 +1,6 @@
-"""What each stage costs an equation, for graphs of 200 to 20,000 equations of six shapes; nothing is compiled or run.
+"""What each stage costs an equation, for graphs of 200 to 20,000 equations in seven shapes; nothing is compiled or run.
 
-Near-linear means that microseconds an equation stay what they are: the last columns give the slope of log(time) over
+Near-linear means that microseconds an equation stay what they are: the last table gives the slope of log(time) over
 log(equations) between the two largest sizes, 1 when linear. Equations are those of the traced function; its joint graph has
 one and a half to four times as many. Times are processor time of this thread, minima over a few rounds. Python's garbage
 collector is off while stages are told apart (which of them a full collection falls in is chance); the column "with gc" is
