@@ -235,3 +235,50 @@ def test_the_arena_picks_the_smallest_gap_that_fits():
     arena.give(*regions[2])
     assert arena.take(100) == regions[2][0]
     assert arena.take(100) == regions[0][0]
+
+
+class NaiveArena:
+    """Best fit by looking at every gap: the twin of `memory._Arena`."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self.free: list[tuple[int, int]] = []
+
+    def take(self, nbytes: int) -> int:
+        size = max(ALIGN, -(-nbytes // ALIGN) * ALIGN)
+        fits = [(n, offset) for offset, n in self.free if n >= size]
+        if fits:
+            n, offset = min(fits)
+            self.free = [gap for gap in self.free if gap != (offset, n)]
+            self.free = sorted([*self.free, (offset + size, n - size)] if n > size else self.free)
+            return offset
+        offset = self.free.pop()[0] if self.free and sum(self.free[-1]) == self.peak else self.peak
+        self.peak = offset + size
+        return offset
+
+    def give(self, offset: int, nbytes: int) -> None:
+        gaps = sorted([*self.free, (offset, max(ALIGN, -(-nbytes // ALIGN) * ALIGN))])
+        self.free = gaps[:1]
+        for start, size in gaps[1:]:
+            last, n = self.free[-1]
+            if last + n == start:
+                self.free[-1] = (last, n + size)
+            else:
+                self.free.append((start, size))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_arena_chooses_as_a_look_at_every_gap_would(seed: int):
+    rng = random.Random(seed)
+    arena, naive = memory._Arena(), NaiveArena()
+    held: list[tuple[int, int]] = []
+    for _ in range(400):
+        if held and rng.random() < 0.5:
+            region = held.pop(rng.randrange(len(held)))
+            arena.give(*region)
+            naive.give(*region)
+        else:
+            nbytes = rng.choice([64, 128, 192, rng.randrange(2_000)])
+            held.append((arena.take(nbytes), nbytes))
+            assert held[-1][0] == naive.take(nbytes)
+        assert (arena.peak, arena.free) == (naive.peak, naive.free)

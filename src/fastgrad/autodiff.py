@@ -168,4 +168,4 @@ def split(joint: Graph, n_inputs: int, n_outputs: int) -> tuple[Graph, Graph]:
     backward = Graph(
         (*residuals, *joint.inputs[n_inputs:]), tuple(second), joint.outputs[n_outputs:], (), joint.name
     )
-    return verify(forward), verify(backward)
+    return verify(forward, typed=joint.eqns), verify(backward, typed=joint.eqns)

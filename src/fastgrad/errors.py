@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -57,16 +58,19 @@ class GraphError(FastgradError, AssertionError):
     """A stage broke an invariant of the graph: a bug in fastgrad, never in the user's code."""
 
 
+@lru_cache(maxsize=1024)
+def _users(filename: str) -> str | None:
+    """The name of a file that belongs to the user; None for ours and NumPy's."""
+    internal = filename.startswith((_PACKAGE, "<__array")) or f"{os.sep}numpy{os.sep}" in filename
+    return None if internal else os.path.basename(filename)
+
+
 def user_line() -> str:
     """``file:line`` of the innermost frame outside fastgrad (and outside NumPy's dispatch), or ``"<unknown>"``."""
     frame = sys._getframe(1)
     while frame is not None:
-        name = frame.f_code.co_filename
-        if (
-            not name.startswith(_PACKAGE)
-            and f"{os.sep}numpy{os.sep}" not in name
-            and not name.startswith("<__array")
-        ):
-            return f"{os.path.basename(name)}:{frame.f_lineno}"
+        name = _users(frame.f_code.co_filename)
+        if name is not None:
+            return f"{name}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return "<unknown>"

@@ -7,7 +7,7 @@ operand that dies in it, element for element.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -73,25 +73,32 @@ def plan(schedule: Schedule, inputs: Sequence[Location], outputs: Sequence[Locat
     """Place every buffer. An output whose location is an input's (state that is updated) is written last, or in place."""
     locations = dict(zip(schedule.inputs, inputs, strict=True))
     steps = list(schedule.steps)
+    state = {where: buffer for buffer, where in locations.items() if where.space == "state"}
+    users = _users(steps) if state else {}
     for buffer, where in zip(schedule.outputs, outputs, strict=True):
-        old = next(
-            (b for b, x in zip(schedule.inputs, inputs, strict=True) if x == where and x.space == "state"),
-            None,
-        )
-        if old is None or _overwrites_safely(steps, buffer, old):
+        old = state.get(where)
+        if old is None or _overwrites_safely(schedule.steps, users, buffer, old):
             locations[buffer] = where
         else:
             target = Buffer(buffer.size, buffer.dtype)
             locations[target] = where
             steps.append(_copy(buffer, target))
     intervals = _liveness(steps, locations)
+    peak = _place(steps, intervals, locations)
+    naive = sum(_round(b.nbytes) for b in intervals)
+    return MemoryPlan(schedule, tuple(steps), locations, intervals, peak, naive)
+
+
+def _place(
+    steps: Sequence[Step], intervals: dict[Buffer, Interval], locations: dict[Buffer, Location]
+) -> int:
+    """Give each buffer of ``intervals`` an offset in the arena, in the order in which they are born; the peak."""
     arena = _Arena()
+    begins: dict[int, list[Buffer]] = {}
     ends: dict[int, list[Buffer]] = {}
     for buffer, interval in intervals.items():
-        ends.setdefault(interval.last, []).append(buffer)
-    begins: dict[int, list[Buffer]] = {}
-    for buffer, interval in intervals.items():
         begins.setdefault(interval.first, []).append(buffer)
+        ends.setdefault(interval.last, []).append(buffer)
     taken_over: set[Buffer] = set()
     for i, step in enumerate(steps):
         for buffer in begins.get(i, ()):
@@ -104,8 +111,7 @@ def plan(schedule: Schedule, inputs: Sequence[Location], outputs: Sequence[Locat
         for buffer in ends.get(i, ()):
             if buffer not in taken_over:
                 arena.give(locations[buffer].offset, buffer.nbytes)
-    naive = sum(_round(b.nbytes) for b in intervals)
-    return MemoryPlan(schedule, tuple(steps), locations, intervals, arena.peak, naive)
+    return arena.peak
 
 
 def _round(nbytes: int) -> int:
@@ -159,46 +165,80 @@ def _dies_in(
     return None
 
 
-def _overwrites_safely(steps: Sequence[Step], new: Buffer, old: Buffer) -> bool:
+class _Users(NamedTuple):
+    """The steps that write a buffer and those that read it, in order."""
+
+    writers: list[int]
+    readers: list[int]
+
+
+def _users(steps: Sequence[Step]) -> dict[Buffer, _Users]:
+    users: dict[Buffer, _Users] = {}
+    for i, step in enumerate(steps):
+        for buffer in {r.buffer for r in step.writes}:
+            users.setdefault(buffer, _Users([], [])).writers.append(i)
+        for buffer in {r.buffer for r in step.reads}:
+            users.setdefault(buffer, _Users([], [])).readers.append(i)
+    return users
+
+
+def _overwrites_safely(steps: Sequence[Step], users: dict[Buffer, _Users], new: Buffer, old: Buffer) -> bool:
     """Whether writing ``new`` over the state ``old`` harms no reader: all read before, or in place in the same step."""
-    writers = [i for i, s in enumerate(steps) if any(r.buffer is new for r in s.writes)]
+    writers = users[new].writers if new in users else []
     if not writers:
         raise GraphError("an output is written by no step")
-    readers = [i for i, s in enumerate(steps) if any(r.buffer is old for r in s.reads)]
+    readers = users[old].readers if old in users else []
     later = [i for i in readers if i >= writers[0]]
     return not later or (later == writers and len(writers) == 1 and _in_place(steps[writers[0]], new, old))
 
 
 class _Arena:
-    """Best-fit free list over one growing region."""
+    """Best-fit free list over one growing region: the smallest gap that is large enough, the first of equals.
+
+    Gaps are found by size in a sorted list, neighbours by address in two dicts, so that no operation walks the gaps.
+    """
 
     def __init__(self) -> None:
         self.peak = 0
-        self.free: list[tuple[int, int]] = []  # (offset, size), sorted, never adjacent
+        self._gaps: list[tuple[int, int]] = []  # (size, offset), sorted; never adjacent to one another
+        self._size_at: dict[int, int] = {}  # where a gap begins -> its size
+        self._start_of: dict[int, int] = {}  # where a gap ends -> where it begins
+
+    @property
+    def free(self) -> list[tuple[int, int]]:
+        """(offset, size) of each gap, in order."""
+        return sorted(self._size_at.items())
 
     def take(self, nbytes: int) -> int:
         size = _round(nbytes)
-        fits = [(n, offset) for offset, n in self.free if n >= size]
-        if fits:
-            n, offset = min(fits)
-            self.free.remove((offset, n))
+        i = bisect_left(self._gaps, (size, 0))
+        if i < len(self._gaps):
+            n, offset = self._gaps[i]
+            self._remove(offset)
             if n > size:
-                insort(self.free, (offset + size, n - size))
+                self._add(offset + size, n - size)
             return offset
-        if self.free and sum(self.free[-1]) == self.peak:  # the last gap touches the end: grow it
-            offset = self.free.pop()[0]
-        else:
-            offset = self.peak
+        offset = self._start_of.get(self.peak, self.peak)
+        if offset < self.peak:  # the last gap touches the end: grow it
+            self._remove(offset)
         self.peak = offset + size
         return offset
 
     def give(self, offset: int, nbytes: int) -> None:
         size = _round(nbytes)
-        i = next((k for k, (o, _) in enumerate(self.free) if o > offset), len(self.free))
-        if i < len(self.free) and offset + size == self.free[i][0]:
-            size += self.free.pop(i)[1]
-        if i and sum(self.free[i - 1]) == offset:
-            offset, size = self.free[i - 1][0], self.free[i - 1][1] + size
-            self.free.pop(i - 1)
-            i -= 1
-        self.free.insert(i, (offset, size))
+        if offset + size in self._size_at:
+            size += self._remove(offset + size)
+        if offset in self._start_of:
+            offset = self._start_of[offset]
+            size += self._remove(offset)
+        self._add(offset, size)
+
+    def _add(self, offset: int, size: int) -> None:
+        insort(self._gaps, (size, offset))
+        self._size_at[offset], self._start_of[offset + size] = size, offset
+
+    def _remove(self, offset: int) -> int:
+        size = self._size_at.pop(offset)
+        del self._start_of[offset + size]
+        del self._gaps[bisect_left(self._gaps, (size, offset))]
+        return size

@@ -38,7 +38,7 @@ def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | N
         for aval in avals:
             check_dtype(aval.dtype)
         outputs = fn(*[builder.input(aval) for aval in avals])
-        return verify(builder.build(outputs))
+        return verify(builder.build(outputs), typed=builder.eqns)
     except ValueError as error:
         if isinstance(error.__cause__, TraceError):  # NumPy's "setting an array element with a sequence"
             raise error.__cause__ from None

@@ -34,18 +34,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from ..core.aval import short
 from ..core.expr import Map, op_name
-from ..core.loops import Axis
-from ..schedule import Fold, Gemm, Loop, Nest, Routine, Step, nest
+from ..core.loops import StrideKind
+from ..schedule import Gemm, Loop, Routine, Step, nest
 from .routines import ROUTINES
 from .simd.gemm import gemm_source
 from .simd.tile import Tile, host_tile
 from .target import cpu_features
-from .writer import Word, Writer
+from .writer import Word, Writer, scalar_word
 
 LINE_COST = {
     "exp": 1.0,
@@ -75,66 +77,117 @@ class Source:
 def emit(step: Step) -> Source:
     """The kernel of one step."""
     if isinstance(step, Loop):
-        return _Nested(step, nest(step)).emit()
+        return _loop(step)
     if isinstance(step, Gemm):
         return _gemm(step)
     return _routine(step)
 
 
+class Structure(NamedTuple):
+    """All that the text of a loop nest depends on; no size and no stride is among it."""
+
+    map: Map
+    constants: tuple[str, ...]  # the Map's, in full: 0.0 and -0.0 compare equal
+    kinds: str
+    block: int
+    partial: bool
+    loads: tuple[np.dtype, ...]
+    scalars: tuple[np.dtype, ...]
+    stores: tuple[np.dtype, ...]
+    folds: tuple[tuple[str, str, np.dtype], ...]  # combine, printed neutral element, dtype
+    strides: tuple[tuple[StrideKind, ...], ...]  # of each operand along each axis
+
+
+def _loop(loop: Loop) -> Source:
+    n = nest(loop)
+    refs = [*loop.loads, *loop.stores, *(f.ref for f in loop.folds)]
+    structure = Structure(
+        loop.map,
+        _constants(loop.map),
+        n.kinds,
+        n.block,
+        loop.partial,
+        tuple(r.buffer.dtype for r in loop.loads),
+        tuple(s.dtype for s in loop.scalars),
+        tuple(r.buffer.dtype for r in loop.stores),
+        tuple((f.combine, _constant(f.init), f.ref.buffer.dtype) for f in loop.folds),
+        tuple(tuple(axis.kind for axis in axes) for axes in n.operands),
+    )
+    words: list[Word] = [*refs, *n.sizes]
+    inner = len(n.sizes) - 1
+    for ref, axes in zip(refs, n.operands, strict=True):
+        for a, axis in enumerate(axes):
+            if _reads_stride(axis.kind, a == inner):
+                words.append(axis.stride * (1 if a == inner else ref.buffer.dtype.itemsize))
+    words += map(scalar_word, loop.scalars)
+    lines = sum(LINE_COST.get(line.op, 0.06) for line in loop.map.lines)
+    cost = math.prod(n.sizes) * (lines + 0.06 * len(refs)) + 4.0 * n.tiles
+    return Source(loop, _loop_text(structure), tuple(words), n.tiles, cost)
+
+
+def _reads_stride(kind: StrideKind, inner: bool) -> bool:
+    """Whether a kernel reads an operand's stride along an axis; outer ones are in bytes, the inner one in elements."""
+    return kind == "run" or (kind == "unit" and not inner)
+
+
+@lru_cache(maxsize=1024)  # equal steps are printed once
+def _loop_text(structure: Structure) -> str:
+    return _Nested(structure).text()
+
+
+def _constants(lines: Map) -> tuple[str, ...]:
+    return tuple(repr(line.args[0]) for line in lines.lines if line.op == "const")
+
+
 class _Nested:
     """The printer of loop nests."""
 
-    def __init__(self, loop: Loop, nest: Nest):
-        self.loop, self.nest, self.w = loop, nest, Writer()
-        self.refs = [*loop.loads, *loop.stores, *(f.ref for f in loop.folds)]
-        n, m = len(loop.loads), len(loop.stores)
-        self.names = (
-            [f"x{i}" for i in range(n)]
-            + [f"y{i}" for i in range(m)]
-            + [f"z{i}" for i in range(len(loop.folds))]
-        )
-        self.inner_folded = nest.kinds[-1] == "R"
-        self.inner = len(nest.sizes) - 1
+    def __init__(self, structure: Structure):
+        self.s, self.w = structure, Writer()
+        n, m, k = len(structure.loads), len(structure.stores), len(structure.folds)
+        self.names = [
+            *(f"x{i}" for i in range(n)),
+            *(f"y{i}" for i in range(m)),
+            *(f"z{i}" for i in range(k)),
+        ]
+        self.dtypes = [*structure.loads, *structure.stores, *(dtype for _, _, dtype in structure.folds)]
+        self.inner_folded = structure.kinds[-1] == "R"
+        self.inner = len(structure.kinds) - 1
 
-    def emit(self) -> Source:
-        w, loop = self.w, self.loop
+    def text(self) -> str:
+        w = self.w
         with w.block("def kernel(desc, lo, hi):"):
             self.head()
             with w.block("for t in range(lo, hi):"):
                 self.tile()
             w("return 0")
-        lines = sum(LINE_COST.get(line.op, 0.06) for line in loop.map.lines)
-        elements = int(np.prod(self.nest.sizes, dtype=np.int64))
-        cost = elements * (lines + 0.06 * len(self.refs)) + 4.0 * self.nest.tiles
-        return Source(loop, w.text(), tuple(w.words), self.nest.tiles, cost)
+        return w.text()
 
     def head(self) -> None:
-        """Everything that does not change from tile to tile."""
-        w, nest = self.w, self.nest
-        for name, ref in zip(self.names, self.refs, strict=True):
-            w.read(name, Word(ref=ref))
-        for a, size in enumerate(nest.sizes):
-            w.read(f"n{a}", Word(bits=size))
-        for name, ref, axes in zip(self.names, self.refs, nest.operands, strict=True):
-            for a, axis in enumerate(axes):
-                if axis.kind == "run" and a == self.inner:
-                    w.read(f"{name}_{a}", Word(bits=axis.stride))
-                elif axis.kind != "zero" and a != self.inner:
-                    w.read(f"{name}_{a}", Word(bits=axis.stride * ref.buffer.dtype.itemsize))
-        for k, scalar in enumerate(self.loop.scalars):
-            w(f"s{k} = const_{short(scalar.dtype)}(word(desc, {w.word(Word.scalar(scalar))}))")
+        """Everything that does not change from tile to tile: the descriptor's words, in the order of `_loop`."""
+        w, s = self.w, self.s
+        for name in self.names:
+            w.read(name)
+        for a in range(len(s.kinds)):
+            w.read(f"n{a}")
+        for name, kinds in zip(self.names, s.strides, strict=True):
+            for a, kind in enumerate(kinds):
+                if _reads_stride(kind, a == self.inner):
+                    w.read(f"{name}_{a}")
+        for k, dtype in enumerate(s.scalars):
+            w(f"s{k} = const_{short(dtype)}(word(desc, {w.word()}))")
         if not self.inner_folded:
-            w(f"blocks = quotient(n{self.inner} + {nest.block - 1}, {nest.block})")
+            w(f"blocks = quotient(n{self.inner} + {s.block - 1}, {s.block})")
 
     def tile(self) -> None:
         """One tile: find its kept indices, then run the folded loops and the inner one."""
-        w, nest = self.w, self.nest
-        kept = [a for a, kind in enumerate(nest.kinds) if kind == "K" and (a != self.inner)]
+        w, s = self.w, self.s
+        kept = [a for a, kind in enumerate(s.kinds) if kind == "K" and (a != self.inner)]
         left = "t"
         if not self.inner_folded:
             w("row = quotient(t, blocks)")
-            w(f"first = (t - row * blocks) * {nest.block}")
-            w(f"last = smaller(first + {nest.block}, n{self.inner})")
+            w(f"first = (t - row * blocks) * {s.block}")
+            w(f"last = smaller(first + {s.block}, n{self.inner})")
             left = "row"
         for a in reversed(kept[1:]):
             w(f"next{a} = quotient({left}, n{a})")
@@ -142,85 +195,84 @@ class _Nested:
             left = f"next{a}"
         if kept:
             w(f"j{kept[0]} = {left}")
-        for name, axes in zip(self.names, nest.operands, strict=True):
-            w(f"{name}k = " + self.address(name, axes, kept, "j"))
-        if self.loop.partial:
-            for k in range(len(self.loop.folds)):
-                w(f"z{k}k = z{k} + t * {self.loop.folds[k].ref.buffer.dtype.itemsize}")
-        if "R" in nest.kinds or self.loop.partial:
-            self.folding([a for a, kind in enumerate(nest.kinds) if kind == "R" and a != self.inner])
+        for name, kinds in zip(self.names, s.strides, strict=True):
+            w(f"{name}k = " + self.address(name, kinds, kept, "j"))
+        if s.partial:
+            for k, (_, _, dtype) in enumerate(s.folds):
+                w(f"z{k}k = z{k} + t * {dtype.itemsize}")
+        if "R" in s.kinds or s.partial:
+            self.folding([a for a, kind in enumerate(s.kinds) if kind == "R" and a != self.inner])
         else:
             self.inner_loop("k", "first", "last")
 
     def address(
-        self, name: str, axes: Sequence[Axis], over: Sequence[int], index: str, base: str = ""
+        self, name: str, kinds: Sequence[StrideKind], over: Sequence[int], index: str, base: str = ""
     ) -> str:
-        terms = [f"{index}{a} * {name}_{a}" for a in over if axes[a].kind != "zero"]
+        terms = [f"{index}{a} * {name}_{a}" for a in over if kinds[a] != "zero"]
         return " + ".join([base or name, *terms])
 
     def folding(self, outer: Sequence[int]) -> None:
         """Folds: into scalars where the inner axis is folded, into a block of results where it is kept."""
-        w, folds = self.w, self.loop.folds
-        in_scalars = self.inner_folded or self.loop.partial
+        w, s = self.w, self.s
+        in_scalars = self.inner_folded or s.partial
         if in_scalars:
-            for k, fold in enumerate(folds):
-                w(f"f{k} = {_constant(fold.init)}")
+            for k, (_, init, _) in enumerate(s.folds):
+                w(f"f{k} = {init}")
         else:
             with w.block("for i in range(first, last):"):
-                for k, fold in enumerate(folds):
-                    w(f"{self.store(len(self.loop.stores) + k)}, {_constant(fold.init)})")
+                for k, (_, init, _) in enumerate(s.folds):
+                    w(f"{self.store(len(s.stores) + k)}, {init})")
         loops = [w.block(f"for r{a} in range(n{a}):") for a in outer]
         for block in loops:
             block.__enter__()
-        for name, axes in zip(self.names, self.nest.operands, strict=True):
+        for name, kinds in zip(self.names, s.strides, strict=True):
             if outer and not (name.startswith("z")):
-                w(f"{name}r = " + self.address(name, axes, outer, "r", f"{name}k"))
+                w(f"{name}r = " + self.address(name, kinds, outer, "r", f"{name}k"))
         level = "r" if outer else "k"
         bounds = ("0", f"n{self.inner}") if self.inner_folded else ("first", "last")
         self.inner_loop(level, *bounds)
         for block in reversed(loops):
             block.__exit__(None, None, None)
         if in_scalars:
-            for k, fold in enumerate(folds):
-                w(f"store{len(self.loop.stores) + k}_{short(fold.ref.buffer.dtype)}(z{k}k, 0, f{k})")
+            for k, (_, _, dtype) in enumerate(s.folds):
+                w(f"store{len(s.stores) + k}_{short(dtype)}(z{k}k, 0, f{k})")
 
     def inner_loop(self, level: str, first: str, last: str) -> None:
         """Loads that do not move with the inner axis stand before the loop."""
-        w, loop = self.w, self.loop
-        n = len(loop.loads)
-        fixed = [i for i in range(n) if self.nest.operands[i][self.inner].kind == "zero"]
+        w, s = self.w, self.s
+        n = len(s.loads)
+        fixed = [i for i in range(n) if s.strides[i][self.inner] == "zero"]
         for i in fixed:
-            w(f"v{i} = load_{short(loop.loads[i].buffer.dtype)}(x{i}{level}, 0)")
+            w(f"v{i} = load_{short(s.loads[i])}(x{i}{level}, 0)")
         with w.block(f"for i in range({first}, {last}):"):
             for i in range(n):
                 if i not in fixed:
-                    axis = self.nest.operands[i][self.inner]
-                    index = "i" if axis.kind == "unit" else f"i * x{i}_{self.inner}"
-                    w(f"v{i} = load_{short(loop.loads[i].buffer.dtype)}(x{i}{level}, {index})")
-            names = [f"v{i}" for i in range(n)] + [f"s{k}" for k in range(len(loop.scalars))]
-            values = _print_lines(w, loop.map, names)
-            for k in range(len(loop.stores)):
+                    index = "i" if s.strides[i][self.inner] == "unit" else f"i * x{i}_{self.inner}"
+                    w(f"v{i} = load_{short(s.loads[i])}(x{i}{level}, {index})")
+            names = [f"v{i}" for i in range(n)] + [f"s{k}" for k in range(len(s.scalars))]
+            values = _print_lines(w, s.map, names)
+            for k in range(len(s.stores)):
                 w(f"{self.store(k, level)}, {values[k]})")
-            for k, fold in enumerate(loop.folds):
-                self.fold(k, fold, values[len(loop.stores) + k])
+            for k in range(len(s.folds)):
+                self.fold(k, values[len(s.stores) + k])
 
     def store(self, k: int, level: str = "k") -> str:
         """``store0_f32(y0k, i`` : the opening of store number ``k``, folds' targets counted after the stores."""
-        operand = len(self.loop.loads) + k
-        ref, axis, name = self.refs[operand], self.nest.operands[operand][self.inner], self.names[operand]
-        index = {"unit": "i", "zero": "0", "run": f"i * {name}_{self.inner}"}[axis.kind]
-        return f"store{k}_{short(ref.buffer.dtype)}({name}{level}, {index}"
+        operand = len(self.s.loads) + k
+        kind, name = self.s.strides[operand][self.inner], self.names[operand]
+        index = {"unit": "i", "zero": "0", "run": f"i * {name}_{self.inner}"}[kind]
+        return f"store{k}_{short(self.dtypes[operand])}({name}{level}, {index}"
 
-    def fold(self, k: int, fold: Fold, value: str) -> None:
-        w, d = self.w, short(fold.ref.buffer.dtype)
-        if self.inner_folded or self.loop.partial:
-            w(f"f{k} = {_combine(fold.combine, d, f'f{k}', value)}")
+    def fold(self, k: int, value: str) -> None:
+        w, s = self.w, self.s
+        combine, _, dtype = s.folds[k]
+        if self.inner_folded or s.partial:
+            w(f"f{k} = {_combine(combine, short(dtype), f'f{k}', value)}")
             return
-        operand = len(self.loop.loads) + len(self.loop.stores) + k
-        axis = self.nest.operands[operand][self.inner]
-        index = "i" if axis.kind == "unit" else f"i * z{k}_{self.inner}"
-        w(f"g{k} = reload{len(self.loop.stores) + k}_{d}(z{k}k, {index})")
-        w(f"{self.store(len(self.loop.stores) + k)}, {_combine(fold.combine, d, f'g{k}', value)})")
+        kind, number = s.strides[len(s.loads) + len(s.stores) + k][self.inner], len(s.stores) + k
+        index = "i" if kind == "unit" else f"i * z{k}_{self.inner}"
+        w(f"g{k} = reload{number}_{short(dtype)}(z{k}k, {index})")
+        w(f"{self.store(number)}, {_combine(combine, short(dtype), f'g{k}', value)})")
 
 
 def _combine(combine: str, short: str, total: str, value: str) -> str:
@@ -228,7 +280,7 @@ def _combine(combine: str, short: str, total: str, value: str) -> str:
 
 
 def _constant(value: np.generic) -> str:
-    return f"const_{short(value.dtype)}({Word.scalar(value).bits})"
+    return f"const_{short(value.dtype)}({scalar_word(value)})"
 
 
 def _print_lines(w: Writer, lines: Map, names: list[str]) -> list[str]:
@@ -252,20 +304,27 @@ def _gemm(step: Gemm) -> Source:
     batch, m, n, k = step.sizes
     b_axes = step.b.layout.axes
     kinds = tuple("unit" if r.layout.axes[2].kind == "unit" else "zero" for r in step.loads)
-    text = gemm_source(dtype, b_axes[2].kind == "unit", step.map, kinds, tile)  # type: ignore[arg-type]
+    text = _gemm_text(dtype, b_axes[2].kind == "unit", step.map, _constants(step.map), kinds, tile)
     rows = _row_block(batch, m, n, k, tile)
-    words = [Word(ref=r) for r in (step.a, step.b, *step.loads, *step.stores)]
-    numbers = [batch, m, n, k, *(a.stride for a in step.a.layout.axes), *(a.stride for a in b_axes)]
+    words: list[Word] = [step.a, step.b, *step.loads, *step.stores]
+    words += [batch, m, n, k, *(a.stride for a in step.a.layout.axes), *(a.stride for a in b_axes)]
     for ref in step.loads:
-        numbers += [a.stride for a in ref.layout.axes]
+        words += [a.stride for a in ref.layout.axes]
     for ref in step.stores:
-        numbers += [a.stride for a in ref.layout.axes[:2]]
-    words += [Word(bits=x) for x in (*numbers, rows)] + [Word.scalar(s) for s in step.scalars]
+        words += [a.stride for a in ref.layout.axes[:2]]
+    words += [rows, *map(scalar_word, step.scalars)]
     tiles = batch * -(-m // rows) * -(-n // tile.width)
     flops = 2.0 * batch * m * n * max(k, 1)
     return Source(
         step, text, tuple(words), tiles, 20.0 * tiles + flops / (90.0 if dtype.itemsize == 4 else 45.0)
     )
+
+
+@lru_cache(maxsize=1024)
+def _gemm_text(
+    dtype: np.dtype, b_unit: bool, lines: Map, constants: tuple[str, ...], kinds: tuple, tile: Tile
+) -> str:
+    return gemm_source(dtype, b_unit, lines, kinds, tile)
 
 
 def _row_block(batch: int, m: int, n: int, k: int, tile: Tile) -> int:
@@ -279,6 +338,7 @@ def _routine(step: Routine) -> Source:
     routine = ROUTINES[step.name]
     refs = (*step.reads, *step.writes)
     dtypes = tuple(r.buffer.dtype for r in refs)
-    words = [Word(ref=r) for r in refs] + [Word(bits=s) for s in step.sizes]
     tiles = routine.tiles(*step.sizes)
-    return Source(step, routine.text(*map(short, dtypes)), tuple(words), tiles, routine.cost(*step.sizes))
+    return Source(
+        step, routine.text(*map(short, dtypes)), (*refs, *step.sizes), tiles, routine.cost(*step.sizes)
+    )

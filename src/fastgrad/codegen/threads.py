@@ -31,7 +31,7 @@ _POOL_SPINS = "10000"
 another process may want; measured under load, a step of 70 microseconds then takes 280 to 8,000)."""
 
 
-TRIED = ("0.61", "0.62", "0.63", "0.64", "0.65", "0.66", "0.67", "0.68")
+TRIED = ("0.62", "0.63", "0.64", "0.65", "0.66", "0.67", "0.68")
 """Releases of Numba whose ``parallel_for`` takes (worker, args, dims, steps, data, inner ndim, arrays, threads). It is not
 public: with any other release the region is a `prange`."""
 

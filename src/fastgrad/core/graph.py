@@ -11,14 +11,14 @@ held by reference, read anew at every run.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import FastgradError, GraphError, TraceError, user_line
-from .aval import Aval, aval_of
+from .aval import Aval, aval_of, scalar_aval
 
 if TYPE_CHECKING:
     from .primitive import Primitive
@@ -43,7 +43,7 @@ class Literal:
     @property
     def aval(self) -> Aval:
         """Aval of the scalar."""
-        return Aval((), self.value.dtype, self.weak)
+        return scalar_aval(self.value.dtype, self.weak)
 
     def key(self) -> tuple:
         """Equal for literals with the same bits (NaN equals NaN, -0.0 differs from 0.0)."""
@@ -103,9 +103,14 @@ def _show_param(value: Any) -> str:
     return value.name if isinstance(value, np.dtype) else str(value).replace(" ", "")
 
 
-def verify(graph: Graph) -> Graph:
-    """Return ``graph`` if it is well formed, else raise `GraphError`: assigned once, before use, avals as the rules say."""
+def verify(graph: Graph, typed: Iterable[Eqn] = ()) -> Graph:
+    """Return ``graph`` if it is well formed, else raise `GraphError`: assigned once, before use, avals as the rules say.
+
+    An equation never changes, so its rule need not run twice: ``typed`` are those known to follow theirs (just emitted, or
+    taken over from a verified graph). Their place among the others is checked all the same.
+    """
     known: set[Var] = set()
+    typed = set(typed)
     for var in itertools.chain(graph.inputs, (v for v, _ in graph.captured)):
         if var in known:
             raise GraphError(f"{graph.name}: an input appears twice")
@@ -114,10 +119,9 @@ def verify(graph: Graph) -> Graph:
         for atom in eqn.inputs:
             if isinstance(atom, Var) and atom not in known:
                 raise GraphError(f"{graph.name}: {eqn.prim.name} reads a value that is not assigned yet")
-        expected = eqn.prim.abstract_outputs([a.aval for a in eqn.inputs], eqn.params)
-        for var, aval in zip(eqn.outputs, expected, strict=True):
-            if (var.aval.shape, var.aval.dtype) != (aval.shape, aval.dtype):
-                raise GraphError(f"{graph.name}: {eqn.prim.name} is {var.aval}, its rule says {aval}")
+        if eqn not in typed:
+            _check_types(graph, eqn)
+        for var in eqn.outputs:
             if var in known:
                 raise GraphError(f"{graph.name}: {eqn.prim.name} assigns a value twice")
             known.add(var)
@@ -125,6 +129,13 @@ def verify(graph: Graph) -> Graph:
         if isinstance(atom, Var) and atom not in known:
             raise GraphError(f"{graph.name}: an output is never assigned")
     return graph
+
+
+def _check_types(graph: Graph, eqn: Eqn) -> None:
+    expected = eqn.prim.abstract_outputs([a.aval for a in eqn.inputs], eqn.params)
+    for var, aval in zip(eqn.outputs, expected, strict=True):
+        if (var.aval.shape, var.aval.dtype) != (aval.shape, aval.dtype):
+            raise GraphError(f"{graph.name}: {eqn.prim.name} is {var.aval}, its rule says {aval}")
 
 
 class Tracer:

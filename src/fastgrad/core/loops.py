@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal as OneOf
 from typing import NamedTuple
 
@@ -40,12 +41,7 @@ class Layout:
     @staticmethod
     def contiguous(shape: Sequence[int]) -> Layout:
         """C order, no gaps."""
-        axes, stride = [], 1
-        for i in reversed(range(len(shape))):
-            last = i == len(shape) - 1
-            axes.append(Axis(stride, "unit" if last else "run", not last))
-            stride *= max(shape[i], 1)
-        return Layout(tuple(shape), tuple(reversed(axes)))
+        return _contiguous(tuple(shape))
 
     @property
     def is_contiguous(self) -> bool:
@@ -63,6 +59,8 @@ class Layout:
 
     def broadcast(self, shape: Sequence[int]) -> Layout:
         """NumPy broadcasting: new leading axes and stretched axes get stride 0."""
+        if shape == self.shape:
+            return self
         extra = len(shape) - len(self.shape)
         old: list[Axis | None] = [None for _ in range(extra)]
         old += [a if n == m else None for a, n, m in zip(self.axes, self.shape, shape[extra:], strict=True)]
@@ -118,6 +116,16 @@ class Layout:
             if not axis.joined and i + 1 < len(self.axes):
                 groups.append([])
         return groups
+
+
+@lru_cache(maxsize=4096)  # one record for the many values of a shape, not one each
+def _contiguous(shape: tuple[int, ...]) -> Layout:
+    axes, stride = [], 1
+    for i in reversed(range(len(shape))):
+        last = i == len(shape) - 1
+        axes.append(Axis(stride, "unit" if last else "run", not last))
+        stride *= max(shape[i], 1)
+    return Layout(shape, tuple(reversed(axes)))
 
 
 def _split(inner: Axis, sizes: Sequence[int]) -> list[Axis]:

@@ -67,12 +67,14 @@ def build(segments: Sequence[Segment], threads: int, repeat: Mapping[Location, i
             ]
         )
         for word in source.words:
-            if word.ref is not None:
-                where = segment.plan.locations[word.ref.buffer]
-                offset = where.offset + word.ref.layout.offset * word.ref.buffer.dtype.itemsize
-                step = (repeat or {}).get(where._replace(offset=0), 0)
-                relocs.append([len(template), _SPACES[where.space], where.number, offset, step])
-            template.append(word.bits)
+            if isinstance(word, int):
+                template.append(word)
+                continue
+            where = segment.plan.locations[word.buffer]
+            offset = where.offset + word.layout.offset * word.buffer.dtype.itemsize
+            step = repeat.get(where._replace(offset=0), 0) if repeat else 0
+            relocs.append([len(template), _SPACES[where.space], where.number, offset, step])
+            template.append(0)
     if repeat is not None:
         rows.append([abi.REPEAT, 0, 0, 0, 1, 1, 0])
     cost = sum(s.cost_ns for s, _ in sources)

@@ -266,22 +266,24 @@ def _concatenate_rule(*avals: Aval, axis: int) -> Aval:
     if not avals:
         raise ShapeError("concatenate: wants at least one array")
     first = avals[0]
-    got = ", ".join(map(str, avals))
     if not 0 <= axis < first.ndim:
         raise ShapeError(
-            f"concatenate: axis {axis} is out of bounds, got {got}",
+            f"concatenate: axis {axis} is out of bounds, got {_list(avals)}",
             hint="x[None]" if not first.ndim else None,
         )
-    if any(
-        a.shape[:axis] + a.shape[axis + 1 :] != first.shape[:axis] + first.shape[axis + 1 :] for a in avals
-    ) or any(a.ndim != first.ndim for a in avals):
-        raise ShapeError(f"concatenate: all axes but axis {axis} must match, got {got}")
+    others = first.shape[:axis] + first.shape[axis + 1 :]
+    if any(a.ndim != first.ndim or a.shape[:axis] + a.shape[axis + 1 :] != others for a in avals):
+        raise ShapeError(f"concatenate: all axes but axis {axis} must match, got {_list(avals)}")
     if any(a.dtype != first.dtype for a in avals):
-        raise DTypeError(f"concatenate: dtypes must be equal, got {got}")
+        raise DTypeError(f"concatenate: dtypes must be equal, got {_list(avals)}")
     size = sum(a.shape[axis] for a in avals)
     return Aval(
         (*first.shape[:axis], size, *first.shape[axis + 1 :]), first.dtype, all(a.weak for a in avals)
     )
+
+
+def _list(avals: Sequence[Aval]) -> str:
+    return ", ".join(map(str, avals))
 
 
 def _concatenate_vjp(ct: Any, out: Any, *xs: Any, axis: int) -> list:

@@ -46,7 +46,11 @@ def pointwise(
 
     def rule(*avals: Aval, **params: Any) -> Aval:
         dtype, weak = result(*avals, **params) if result else same_dtype(name, accepts, avals)
-        return Aval(broadcast_shapes(name, *avals), dtype, weak)
+        shape = broadcast_shapes(name, *avals)
+        for known in avals:  # most often one that is there already
+            if known.shape is shape and known.dtype is dtype and known.weak is weak:
+                return known
+        return Aval(shape, dtype, weak)
 
     def vjp(ct: Any, out: Any, *inputs: Any, **params: Any) -> list:
         values = [_value(x) for x in inputs]
@@ -98,10 +102,13 @@ def _lead(x: Any, rank: int) -> Any:
 
 def same_dtype(name: str, accepts: str, avals: Sequence[Aval]) -> tuple[np.dtype, bool]:
     """The one dtype of ``avals``; `DTypeError` when they differ or ``name`` does not take it."""
-    dtype = avals[0].dtype
-    if dtype.kind not in accepts or any(a.dtype != dtype for a in avals):
+    dtype, weak, fits = avals[0].dtype, True, avals[0].dtype.kind in accepts
+    for each in avals:
+        weak = weak and each.weak
+        fits = fits and (each.dtype is dtype or each.dtype == dtype)
+    if not fits:
         raise DTypeError(f"{name}: does not take {', '.join(map(str, avals))}")
-    return dtype, dtype.kind != "b" and all(a.weak for a in avals)
+    return dtype, dtype.kind != "b" and weak
 
 
 def to_bool(name: str, accepts: str = "biuf") -> Callable[..., tuple[np.dtype, bool]]:

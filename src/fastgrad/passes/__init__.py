@@ -20,5 +20,5 @@ PASSES = (dce, simplify, fold, simplify, cse, dce)
 def run(graph: Graph) -> Graph:
     """The graph after every pass, verified after each."""
     for rewrite in PASSES:
-        graph = verify(rewrite(graph))
+        graph = verify(rewrite(graph), typed=graph.eqns)
     return graph

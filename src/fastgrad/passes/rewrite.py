@@ -23,8 +23,9 @@ def substitute(graph: Graph, rule: Callable[[Eqn], Eqn | Atom | list[Eqn]]) -> G
         return atom if isinstance(atom, Literal) else known.get(atom, atom)
 
     for eqn in graph.eqns:
-        inputs = tuple(read(a) for a in eqn.inputs)
-        result = rule(eqn if inputs == eqn.inputs else replace(eqn, inputs=inputs))
+        if any(isinstance(a, Var) and a in known for a in eqn.inputs):
+            eqn = replace(eqn, inputs=tuple(map(read, eqn.inputs)))
+        result = rule(eqn)
         if isinstance(result, Eqn):
             eqns.append(result)
         elif isinstance(result, list):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import count
+from typing import Any
+
+import numpy as np
 
 from ..core.expr import SCALAR_ONLY, MapBuilder
 from ..core.graph import Atom, Eqn, Graph, Literal, Var
@@ -32,15 +36,15 @@ class Scheduler:
         self.constants: dict[Var, Literal] = {}  # one number all over: a scalar to whoever computes with it
         self.siblings: dict[tuple, Group] = {}
         self.merged: dict[Group, Group] = {}
-        self.claimed: list[Buffer] = []
         self.input_vars = [*graph.inputs, *(v for v, _ in graph.captured)]
         for var in self.input_vars:
             self.place[var] = Ref(Buffer(var.aval.size, var.aval.dtype), Layout.contiguous(var.aval.shape))
+        self.taken = {self.place[v].buffer for v in self.input_vars}  # no output may be one of these
 
     def run(self) -> Schedule:
         for eqn in self.graph.eqns:
             self.add(eqn)
-        outputs = [self.output(atom, i) for i, atom in enumerate(self.graph.outputs)]
+        outputs = [self.output(atom) for atom in self.graph.outputs]
         steps = [step for group in self.sorted_groups() for step in finish(group, self.place)]
         inputs = tuple(self.place[v].buffer for v in self.input_vars)
         return Schedule(inputs, tuple(outputs), tuple(steps), self.graph.name)
@@ -86,10 +90,11 @@ class Scheduler:
             self.constants[out] = source if isinstance(source, Literal) else self.constants[source]
             return
         ref = self.stored(source)
-        layout = kernel.layout(ref.layout, out.aval.shape, **eqn.params)
+        params = tuple(eqn.params.items())
+        layout = _viewed(kernel, ref.layout, out.aval.shape, params)
         if layout is None:
             copied = self.copy(source, eqn)
-            layout = kernel.layout(copied.layout, out.aval.shape, **eqn.params)
+            layout = _viewed(kernel, copied.layout, out.aval.shape, params)
             assert layout is not None, "a contiguous layout takes any view"
             ref, self.home[out] = copied, self.groups[-1]
         elif (home := self.home.get(source)) is not None:
@@ -145,7 +150,6 @@ class Scheduler:
                 self.inline(group, eqn)
         group.stores.update(peer.stores)
         self.merged[peer] = group
-        self.groups.remove(peer)
 
     def standing(self, group: Group) -> Group:
         """The group that stands for ``group`` after merging."""
@@ -280,29 +284,30 @@ class Scheduler:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def output(self, atom: Atom, i: int) -> Buffer:
-        """A buffer of its own for output ``i``: the value's if a step wrote it whole and no other output claims it."""
-        taken = [*(self.place[v].buffer for v in self.input_vars), *self.claimed]
-        if isinstance(atom, Var):
-            ref = self.stored(atom)
-            own = ref.layout.is_contiguous and ref.layout.offset == 0 and ref.buffer.size == atom.aval.size
-            if own and all(ref.buffer is not b for b in taken):
-                self.claimed.append(ref.buffer)
-                return ref.buffer
-        buffer = self.copy(atom).buffer
-        self.claimed.append(buffer)
+    def output(self, atom: Atom) -> Buffer:
+        """A buffer of its own for an output: the value's if a step wrote it whole and no other output claims it."""
+        buffer = self.own_buffer(atom) or self.copy(atom).buffer
+        self.taken.add(buffer)
         return buffer
+
+    def own_buffer(self, atom: Atom) -> Buffer | None:
+        if not isinstance(atom, Var):
+            return None
+        ref = self.stored(atom)
+        whole = ref.layout.is_contiguous and ref.layout.offset == 0 and ref.buffer.size == atom.aval.size
+        return ref.buffer if whole and ref.buffer not in self.taken else None
 
     def sorted_groups(self) -> list[Group]:
         """A topological order that stays close to the program's, so that values die soon (Kahn 1962)."""
-        for g in self.groups:
+        groups = [g for g in self.groups if g not in self.merged]
+        for g in groups:
             g.producers = {self.standing(p) for p in g.producers} - {g}
-        waiting = {g: len(g.producers) for g in self.groups}
-        readers: dict[Group, list[Group]] = {g: [] for g in self.groups}
-        for g in self.groups:
+        waiting = {g: len(g.producers) for g in groups}
+        readers: dict[Group, list[Group]] = {g: [] for g in groups}
+        for g in groups:
             for p in g.producers:
                 readers[p].append(g)
-        ready = [(g.order, g) for g in self.groups if not waiting[g]]
+        ready = [(g.order, g) for g in groups if not waiting[g]]
         heap = [(order, i, g) for i, (order, g) in enumerate(ready)]
         heapq.heapify(heap)
         done: list[Group] = []
@@ -314,14 +319,29 @@ class Scheduler:
                 waiting[reader] -= 1
                 if not waiting[reader]:
                     heapq.heappush(heap, (reader.order, next(tick), reader))
-        if len(done) != len(self.groups):
+        if len(done) != len(groups):
             raise GraphError(f"{self.graph.name}: the schedule has a cycle")
         return done
 
 
 def ops_of(eqn: Eqn) -> list[str]:
     """The scalar ops that a pointwise equation takes."""
+    assert isinstance(eqn.prim.kernel, Pointwise)
+    dtypes = tuple(a.aval.dtype for a in eqn.inputs)
+    return _ops(eqn.prim.kernel, dtypes, eqn.outputs[0].aval.dtype, tuple(eqn.params.items()))
+
+
+@lru_cache(maxsize=1024)
+def _ops(
+    kernel: Pointwise, inputs: tuple[np.dtype, ...], output: np.dtype, params: tuple[tuple[str, Any], ...]
+) -> list[str]:
     k = MapBuilder()
-    values = [k.input(a.aval.dtype) for a in eqn.inputs]
-    eqn.prim.kernel.lines(k, eqn.outputs[0].aval.dtype, *values, **eqn.params)  # type: ignore[union-attr]
+    kernel.lines(k, output, *map(k.input, inputs), **dict(params))
     return k.ops()
+
+
+@lru_cache(maxsize=4096)  # equal layers share the records of their views
+def _viewed(
+    view: View, layout: Layout, shape: tuple[int, ...], params: tuple[tuple[str, Any], ...]
+) -> Layout | None:
+    return view.layout(layout, shape, **dict(params))

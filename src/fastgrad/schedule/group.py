@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -130,6 +131,7 @@ def _two_phase(loop: Loop) -> list[Step]:
     return [first, second]
 
 
+@lru_cache(maxsize=4096)
 def as_matrices(layout: Layout) -> Layout | None:
     """``[..., i, j]`` with its leading axes merged into one batch axis, or None where they do not merge."""
     *lead, i, j = layout.axes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..core.loops import Axis, Layout, merge
 from .steps import Loop
@@ -30,11 +31,24 @@ class Nest:
 
 def nest(loop: Loop) -> Nest:
     """The loop nest of a step: which axes merge depends on construction alone, never on sizes."""
-    shape, layouts = loop.shape, [r.layout for r in loop.loads + loop.stores]
-    layouts += [_over(f.ref.layout, loop) for f in loop.folds]
+    targets = tuple(f.ref.layout for f in loop.folds)
+    return _nest(
+        loop.shape, tuple(r.layout for r in loop.loads + loop.stores), targets, loop.reduced, loop.partial
+    )
+
+
+@lru_cache(maxsize=4096)  # equal layers have equal nests
+def _nest(
+    shape: tuple[int, ...],
+    operands: tuple[Layout, ...],
+    targets: tuple[Layout, ...],
+    reduced: tuple[int, ...],
+    partial: bool,
+) -> Nest:
+    layouts = [*operands, *(_over(x, shape, reduced, partial) for x in targets)]
     if not shape:
         shape, layouts = (1,), [Layout((1,), (Axis(1, "unit", False),), x.offset) for x in layouts]
-    folded = [i in loop.reduced and not loop.partial for i in range(len(shape))]
+    folded = [i in reduced and not partial for i in range(len(shape))]
     cuts = [i for i in range(1, len(shape)) if folded[i] != folded[i - 1]]
     sizes, axes = merge(shape, layouts, cuts)
     ends = [
@@ -52,13 +66,13 @@ def nest(loop: Loop) -> Nest:
     return Nest(sizes, kinds, tuple(axes), block, tiles)
 
 
-def _over(kept: Layout, loop: Loop) -> Layout:
+def _over(kept: Layout, shape: tuple[int, ...], reduced: tuple[int, ...], partial: bool) -> Layout:
     """The layout of a fold's target, seen from the whole iteration space: folded axes have stride 0."""
-    if loop.partial:
-        return Layout(loop.shape, tuple(Axis(0, "zero", True) for _ in loop.shape), kept.offset)
+    if partial:
+        return Layout(shape, tuple(Axis(0, "zero", True) for _ in shape), kept.offset)
     mine = iter(kept.axes)
-    axes = [Axis(0, "zero", True) if i in loop.reduced else next(mine) for i in range(len(loop.shape))]
-    kept_positions = [i for i in range(len(loop.shape)) if i not in loop.reduced]
+    axes = [Axis(0, "zero", True) if i in reduced else next(mine) for i in range(len(shape))]
+    kept_positions = [i for i in range(len(shape)) if i not in reduced]
     for i in kept_positions:
         axes[i] = axes[i]._replace(joined=axes[i].joined and i + 1 in kept_positions)
-    return Layout(loop.shape, tuple(axes), kept.offset)
+    return Layout(shape, tuple(axes), kept.offset)
