@@ -54,6 +54,10 @@ class OutOfBoundsError(FastgradError, IndexError):
     """An index or a label outside its axis, found before anything is updated."""
 
 
+class CompileError(FastgradError, RuntimeError):
+    """A kernel on which the compiler itself died, and died again in a fresh process."""
+
+
 class GraphError(FastgradError, AssertionError):
     """A stage broke an invariant of the graph: a bug in fastgrad, never in the user's code."""
 

@@ -317,6 +317,48 @@ def test_killed_while_compiling(tmp_path: Path):
     assert gradient(folder)["compiled"] == 0
 
 
+@pytest.mark.parametrize("after", [0.6, 1.0, 1.6])
+def test_ctrl_c_while_compiling(tmp_path: Path, after: float):
+    """It ends soon, as Ctrl-C does, leaves no compiler behind, and the next start is right."""
+    folder = tmp_path / "cache"
+    process = start(folder, TALL)
+    time.sleep(after)
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 15  # by itself it would go on for longer
+    assert process.returncode in (1, -signal.SIGINT) and "KeyboardInterrupt" in err
+    assert not [env for env in compilers_alive() if str(folder) in env]
+    assert not folder.exists() or Store(folder).verify() == {}
+    gradient(folder)
+
+
+TALL = """
+import numpy as np
+import fastgrad as fg
+ops = [np.tanh, np.exp, np.sqrt, np.sin, np.cos, np.log1p]
+for i in range(400):  # as many structures
+    digits = np.base_repr(i + 6**4, 6)
+    def f(x):
+        for d in digits:
+            x = ops[int(d)](x)
+        return x.sum()
+    fg.grad(f)(np.ones(3))
+"""
+
+
+def compilers_alive() -> list[str]:
+    """The environments of all compiler processes of this machine."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"fastgrad.codegen.workers" in (folder / "cmdline").read_bytes():
+                found.append((folder / "environ").read_text(errors="replace"))
+        except OSError:
+            continue
+    return found
+
+
 COMPILERS = (
     GRADIENT
     + """

@@ -17,6 +17,7 @@ from fastgrad.codegen import compile as compiler
 from fastgrad.codegen import toolchain, workers
 from fastgrad.codegen.compile import Obtained, Unit
 from fastgrad.codegen.store import LIMIT_MIB, Entry, Miss, Store, limit_bytes
+from fastgrad.errors import CompileError
 
 TEXT = """\
 def kernel(desc, lo, hi):
@@ -144,6 +145,30 @@ def test_something_stands_in(folder: Path, monkeypatch: pytest.MonkeyPatch, trou
         check(it, factor)
     stored = Store(folder).files()
     assert len(stored) == (0 if trouble is hidden_object_code else 2)
+
+
+def test_a_unit_that_ends_its_compiler_ends_no_more_than_that(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """As LLVM does where it cannot select an instruction: the compiler aborts, and so does the next."""
+    line = workers.Compiler._line
+    asked = []
+
+    def abort_after_the_greeting(self: workers.Compiler) -> dict:
+        if self._greeted:
+            asked.append(self._process.pid)
+            self._process.kill()
+            self._process.wait()
+            while self._process.stdout.read(1):  # whatever was on its way
+                pass
+        return line(self)
+
+    monkeypatch.setattr(workers.Compiler, "_line", abort_after_the_greeting)
+    with pytest.raises(CompileError, match="ended the compiler process, twice"):
+        compiler.compile([new_unit()[0]])
+    assert len(set(asked)) == 2
+    monkeypatch.undo()
+    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(folder))
+    unit, factor = new_unit()
+    check(compiler.compile([unit])[0], factor)
 
 
 def test_an_error_in_a_kernel_is_numbas_own(folder: Path):

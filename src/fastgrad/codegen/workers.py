@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..errors import CompileError
 from . import target
 
 IDLE_S = 20.0
@@ -45,6 +46,10 @@ class Built(NamedTuple):
     signature: str
     code: bytes
     seconds: float
+
+
+class Died(Exception):
+    """A compiler that took a unit and never answered: LLVM aborted, or the system ended it."""
 
 
 class Compiler:
@@ -68,7 +73,7 @@ class Compiler:
         self._greeted = False
 
     def ask(self, kind: str, text: str) -> Built | None:
-        """The unit's object code; None where the compiler could not, or is not one of ours."""
+        """The unit's object code; None where Numba raised. Raises `Died`, and `OSError` where it never came up."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps({"kind": kind, "text": text}).encode() + b"\n")
         self._process.stdin.flush()
@@ -76,13 +81,16 @@ class Compiler:
             if self._line().get("toolchain") != target.digest():
                 raise OSError("the compiler process is of another toolchain")
             self._greeted = True
-        answer = self._line()
+        try:
+            answer = self._line()
+            code = self._process.stdout.read(answer.get("size", 0))
+            if len(code) != answer.get("size", 0):
+                raise OSError("the compiler process died")
+        except (OSError, ValueError) as error:
+            raise Died(str(error)) from error
         self._answered += 1
         if "error" in answer:
             return None
-        code = self._process.stdout.read(answer["size"])
-        if len(code) != answer["size"]:
-            raise OSError("the compiler process died")
         return Built(answer["symbol"], answer["signature"], code, answer["seconds"])
 
     def _line(self) -> dict[str, Any]:
@@ -129,21 +137,31 @@ class Pool:
     def build(
         self, units: Sequence[tuple[str, str]], cores: int, progress: Callable[[int], None]
     ) -> list[Built | None]:
-        """Object code for each unit, in order; None for what has to be compiled here. ``progress(units done)``."""
+        """Object code for each unit, in order; None for what has to be compiled here. ``progress(units done)``.
+
+        Raises `CompileError` for a unit on which two compilers died: compiled here, it would end this process.
+        """
         results: list[Built | None] = [None] * len(units)
         left = queue.SimpleQueue[int]()
         for i in range(len(units)):
             left.put(i)
-        done = [0]
+        done, stopped = [0], threading.Event()
 
         def work() -> None:
             compiler = None
             try:
-                while True:
+                while not stopped.is_set():
                     i = left.get_nowait()
                     if compiler is None or not compiler.usable:
                         compiler = self._take()
-                    results[i] = compiler.ask(*units[i])
+                    try:
+                        results[i] = compiler.ask(*units[i])
+                    except Died:
+                        self._drop(compiler)
+                        if stopped.is_set():
+                            return
+                        compiler = self._take()
+                        results[i] = compiler.ask(*units[i])
                     done[0] += 1
             except queue.Empty:
                 if compiler is not None:
@@ -161,12 +179,17 @@ class Pool:
             except (
                 BaseException
             ):  # Ctrl-C: the threads wait on pipes that only the end of the processes frees
-                while not left.empty():
-                    left.get_nowait()
+                stopped.set()
                 self.close(kill=True)
                 raise
         for future in futures:
-            future.result()
+            try:
+                future.result()
+            except Died as error:
+                raise CompileError(
+                    "compiling a kernel ended the compiler process, twice; what it said stands above",
+                    hint="another release of Numba and llvmlite, or backend='numpy'",
+                ) from error
         return results
 
     def _take(self) -> Compiler:
