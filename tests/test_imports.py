@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "optimizer",
         "signatures",
         "state",
+        "step_signature",
         "inspection",
         "eager",
         "testing",

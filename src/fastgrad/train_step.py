@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from .core.aval import Aval, aval_of
 from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, TraceError
 from .executor import tape
-from .executor.cpu import Captured, Native, Workspace, conform
+from .executor.cpu import Captured, Native
 from .executor.executable import Program, check_backend
 from .executor.interpreter import interpret
 from .memory import Location
@@ -32,6 +31,7 @@ from .optimizer import Optimizer
 from .schedule import schedule
 from .signatures import Key, Signatures
 from .state import State
+from .step_signature import StepSignature
 from .trace import trace
 
 
@@ -95,10 +95,10 @@ class TrainStep:
         slots = {name: pytree.unflatten(self._structure, self._state.views(name)) for name in optimizer.slots}
         self.state = {"optimizer": slots | {name: self._state.scalar(name) for name in optimizer.scalars}}
         self._update = passes.run(self._trace_update())
-        self._signatures: Signatures[_Signature] = Signatures()
+        self._signatures: Signatures[StepSignature] = Signatures()
         self._checks: Signatures[IndexCheck | bool] = Signatures()
-        self._hot: _Signature | None = None
-        self._newest: _Signature | None = None
+        self._hot: StepSignature | None = None
+        self._newest: StepSignature | None = None
         self._lock = threading.RLock()
 
     # -- one step ----------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class TrainStep:
                 self._hot = signature
             return signature.pack(results)
 
-    def _signature(self, structure: Any, arrays: Sequence[np.ndarray]) -> _Signature:
+    def _signature(self, structure: Any, arrays: Sequence[np.ndarray]) -> StepSignature:
         avals = tuple(aval_of(a) for a in arrays)
         key = Key(structure, avals)
         found = self._signatures.get(key)
@@ -183,7 +183,7 @@ class TrainStep:
         return np.concatenate(losses)
 
     def _check_indices(
-        self, data: Sequence[np.ndarray], parts: Sequence[tuple], loops: Sequence[_Signature]
+        self, data: Sequence[np.ndarray], parts: Sequence[tuple], loops: Sequence[StepSignature]
     ) -> None:
         """Refuse data with an index out of bounds before anything is updated."""
         avals = tuple(aval_of(a) for a in data)
@@ -209,7 +209,7 @@ class TrainStep:
             for row in range(start, start + trips * size, size):
                 check(*data, np.arange(row, row + size), first_row=row)
 
-    def _loop(self, data: Sequence[np.ndarray], trips: int, size: int) -> _Signature:
+    def _loop(self, data: Sequence[np.ndarray], trips: int, size: int) -> StepSignature:
         """The signature of ``trips`` steps on batches of ``size`` rows, picked by index."""
         avals = tuple(aval_of(a) for a in data)
         key = Key("run", avals, (("steps", int, trips), ("batch_size", int, size)))
@@ -262,7 +262,7 @@ class TrainStep:
 
     def _build(
         self, graph: Graph, avals: Sequence[Aval], loop: tuple[int, int] | None, tree: Any, why: str
-    ) -> _Signature:
+    ) -> StepSignature:
         """Compile (or prepare to interpret) a joint graph together with the update."""
         for _, value in graph.captured:
             if isinstance(value, Tracer):
@@ -271,7 +271,7 @@ class TrainStep:
                     hint="pass it among params or the batch, or close over t.numpy()",
                 )
         if self.backend == "numpy":
-            return _Signature(graph, avals, tree, self._interpreted(graph), None, None)
+            return StepSignature(graph, avals, tree, self._interpreted(graph), None, None)
         start = time.perf_counter()
         state, n_params, n_batch = self._state, len(self._state.leaves), len(avals)
         n_results = len(graph.outputs) - n_params
@@ -297,7 +297,7 @@ class TrainStep:
         workspace = native.workspace(state.address)
         if loop is not None:
             workspace.repeat(loop[0])
-        return _Signature(graph, handed, tree, None, program, workspace, captured)
+        return StepSignature(graph, handed, tree, None, program, workspace, captured)
 
     def _interpreted(self, graph: Graph) -> Callable[..., list[np.ndarray]]:
         """The same step in NumPy: the joint graph, then the update, written back into the state."""
@@ -335,69 +335,6 @@ class TrainStep:
         """Copies of parameters and optimizer state, to keep while training goes on."""
         with self._lock:
             return pytree.map(np.array, {"params": self.params, **self.state})
-
-
-@dataclass(eq=False)
-class _Signature:
-    """One shape of batch: the graph, and how to run it (compiled in ``workspace``, or interpreted)."""
-
-    graph: Graph
-    avals: Sequence[Aval]
-    tree: Any
-    interpreted: Callable[..., list[np.ndarray]] | None
-    program: Program | None
-    workspace: Workspace | None
-    captured: Captured | None = None
-
-    @property
-    def native(self) -> Native | None:
-        return self.program.native if self.program is not None else None
-
-    def __post_init__(self) -> None:
-        n = self.native.n_inputs if self.native else 0
-        self._fresh = [(a.shape, a.dtype) for a in self.avals[n:]] if self.native else []
-        self._scalar = self.tree is None or self.tree == pytree.LEAF
-
-    def pack(self, results: list[np.ndarray]) -> Any:
-        return results[0] if self._scalar else pytree.unflatten(self.tree, results)
-
-    def try_step(self, batch: Sequence[Any]) -> list[np.ndarray] | None:
-        """The hot path; None when an array is not exactly as planned."""
-        if self.interpreted is not None:
-            planned = len(batch) == len(self.avals) and all(
-                type(a) is np.ndarray and a.shape == v.shape and a.dtype == v.dtype
-                for a, v in zip(batch, self.avals, strict=True)
-            )
-            return self.interpreted(*batch) if planned else None
-        workspace = self.workspace
-        assert workspace is not None and self.captured is not None
-        self.captured.refresh()
-        results = [np.empty(shape, dtype) for shape, dtype in self._fresh]
-        answer = workspace.entry(*batch, *results)
-        if answer is None:
-            return results
-        if answer is False:
-            return None
-        workspace.finish()
-        return results
-
-    def step(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """As `try_step`, arrays converted where needed."""
-        if self.interpreted is not None:
-            return self.interpreted(*arrays)
-        held = [conform(a, v, "TrainStep") for a, v in zip(arrays, self.avals, strict=False)]
-        results = self.try_step(held)
-        assert results is not None, "the entry takes conforming arrays"
-        return results
-
-    def repeat(self, data: Sequence[np.ndarray], order: np.ndarray, trips: int, size: int) -> np.ndarray:
-        """``trips`` steps on the rows that ``order`` lists."""
-        if self.interpreted is None:
-            return self.step([*data, order])[0]
-        rows = order.reshape(trips, size)
-        return np.array(
-            [self.interpreted(*data, index)[0] for index in rows], self.graph.outputs[0].aval.dtype
-        )
 
 
 def _parameter(leaf: Any, name: str) -> np.ndarray:
