@@ -46,7 +46,7 @@ MODELS = {
         Model("mlp-64-32-10", "MLP 64-32-10, batch 32", "mlp", (64, 32, 10), 32),
         Model("mlp-64-128-64-10", "MLP 64-128-64-10, batch 64", "mlp", (64, 128, 64, 10), 64),
         Model("mlp-784-512-512-10", "MLP 784-512-512-10, batch 128", "mlp", (784, 512, 512, 10), 128),
-        Model("mlp-1024x3", "MLP 1024-1024-1024-10, batch 512", "mlp", (1024, 1024, 1024, 10), 512),
+        Model("mlp-1024x3", "MLP 1024-1024-1024-1024, batch 512", "mlp", (1024, 1024, 1024, 1024), 512),
         Model("vae", "VAE 784-400-20-400-784, batch 128", "vae", (784, 400, 20), 128),
         Model("softmax", "softmax regression 784-10, batch 128", "mlp", (784, 10), 128, "sgd"),
         Model("chain", "1,000 elementwise ops on 4,096", "chain", (CHAIN_ELEMENTS,), 1, None),
