@@ -8,7 +8,6 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-import fastgrad as fg
 from fastgrad.bench.contestant import CONTESTANTS
 from fastgrad.bench.models import MODELS
 from fastgrad.bench.timing import MORE_STEPS, Contestant, numbers
@@ -24,8 +23,6 @@ def contestant(name: str, model: str) -> Contestant:
     """A contestant in this process, one thread."""
     entry = CONTESTANTS[name]
     pytest.importorskip(entry.package)
-    if name == "tensor" and not hasattr(fg, "Tensor"):
-        pytest.skip("this fastgrad has no fg.Tensor")
     library = import_module(f"fastgrad.bench.{entry.file}")
     return getattr(library, entry.function)(MODELS[model], np.float64, 1)
 

@@ -37,22 +37,19 @@ def tensor(model: Model, dtype: Any, threads: int) -> Contestant:
     """`fg.Tensor`: the graph is made anew in each step, as in PyTorch eager."""
     import fastgrad as fg
 
-    if not hasattr(fg, "Tensor"):
-        raise ImportError("this fastgrad has no fg.Tensor")
-    fg_: Any = fg
     loss, data = _loss(model), batch(model, dtype)
     if model.optimizer is None:
 
         def both() -> tuple[Any, np.ndarray]:
-            x = fg_.Tensor(data[0], requires_grad=True)
+            x = fg.Tensor(data[0], requires_grad=True)
             value = loss(x)
             value.backward()
             return value, np.asarray(x.grad)
 
         return Contestant(both)
-    params = _map(lambda array: fg_.Tensor(array, requires_grad=True), parameters(model, dtype))
+    params = _map(lambda array: fg.Tensor(array, requires_grad=True), parameters(model, dtype))
     leaves = _leaves(params)
-    make = {"adam": fg_.optim.Adam, "sgd": fg_.optim.SGD}[model.optimizer]
+    make = {"adam": fg.optim.Adam, "sgd": fg.optim.SGD}[model.optimizer]
     optimizer = make(leaves, lr=RATES[model.optimizer])
 
     def step() -> Any:
