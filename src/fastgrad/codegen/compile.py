@@ -117,7 +117,8 @@ def _obtain(wanted: dict[str, Unit]) -> dict[str, Obtained]:
             with suppress(OSError):  # a folder that cannot be written to: `put` will say so
                 stack.enter_context(disk.locked("build", _BUILD_LOCK_S))
             if time.perf_counter() - waited > 0.01:  # somebody else was compiling: perhaps the same
-                reasons = _from_disk(disk, {k: wanted[k] for k in reasons}, fresh) or {}
+                still = _from_disk(disk, {k: wanted[k] for k in reasons}, fresh)
+                reasons = {k: reasons[k] for k in still}
         if reasons:
             _build(disk, {k: wanted[k] for k in reasons}, reasons, fresh)
     return fresh
