@@ -74,20 +74,20 @@ class Compiler:
 
     def ask(self, kind: str, text: str) -> Built | None:
         """The unit's object code; None where Numba raised. Raises `Died`, and `OSError` where it never came up."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"kind": kind, "text": text}).encode() + b"\n")
-        self._process.stdin.flush()
         if not self._greeted:
             if self._line().get("toolchain") != target.digest():
                 raise OSError("the compiler process is of another toolchain")
             self._greeted = True
+        assert self._process.stdin is not None and self._process.stdout is not None
         try:
+            self._process.stdin.write(json.dumps({"kind": kind, "text": text}).encode() + b"\n")
+            self._process.stdin.flush()
             answer = self._line()
             code = self._process.stdout.read(answer.get("size", 0))
-            if len(code) != answer.get("size", 0):
-                raise OSError("the compiler process died")
         except (OSError, ValueError) as error:
             raise Died(str(error)) from error
+        if len(code) != answer.get("size", 0):
+            raise Died("in the middle of an answer")
         self._answered += 1
         if "error" in answer:
             return None
