@@ -14,10 +14,11 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from common import NETWORKS, Report, batch, loss, parameters, parser, timed
+from common import NETWORKS, Report, batch, loss, parameters, parser
 from numba import njit
 
 import fastgrad as fg
+from fastgrad.bench.timing import timed
 from fastgrad.codegen import compile as compiler
 from fastgrad.codegen.abi import DONE
 from fastgrad.codegen.runtime import runtime

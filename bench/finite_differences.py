@@ -11,9 +11,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from common import Report, parser, timed
+from common import Report, parser
 
 import fastgrad as fg
+from fastgrad.bench.timing import timed
 
 INPUTS, ROWS = 10, 32
 EPSILON = 1e-7

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from common import NETWORKS, Local, Report, batch, compete, cores, loss, parameters, parser
+from common import NETWORKS, Report, batch, cores, loss, parameters, parser
 
 import fastgrad as fg
+from fastgrad.bench.process import Local, compete
 
 LIMIT = 2.5
 

@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from common import NETWORKS, Remote, Report, batch, compete, loss, parameters, parser, serve
+from common import NETWORKS, Report, batch, loss, parameters, parser
+
+from fastgrad.bench.process import Remote, compete
+from fastgrad.bench.timing import Contestant, serve
 
 LIMIT = 1.5
 LEARNING_RATE, BETA1, BETA2, EPS = 1e-8, 0.9, 0.999, 1e-8
@@ -149,9 +152,12 @@ def main() -> None:
     with Report("the interpreter against NumPy by hand", options, dtype="float32") as report:
         rows = []
         for network in NETWORKS:
-            found = {n: Remote(__file__, n, network, threads=options.threads) for n in CONTESTANTS}
+            found = {
+                n: Remote([__file__, "--contestant", n, network], threads=options.threads)
+                for n in CONTESTANTS
+            }
             times = compete(found, options.rounds, options.seconds)
-            values = [c.said["value"] for c in found.values()]
+            values = [c.numbers[0] for c in found.values()]
             assert np.allclose(values, values[0], rtol=1e-4), values
             for c in found.values():
                 c.close()
@@ -170,6 +176,6 @@ def main() -> None:
 if __name__ == "__main__":
     if "--contestant" in sys.argv:
         name, network = sys.argv[2:]
-        serve(lambda: CONTESTANTS[name](*NETWORKS[network]))
+        serve(lambda: Contestant(CONTESTANTS[name](*NETWORKS[network])))
     else:
         main()

@@ -37,13 +37,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "eager",
         "testing",
     ),
-    ("nn", "optim", "data", "train", "interop", "distributed", "viz", "cli", "__main__"),
+    ("nn", "optim", "data", "train", "interop", "distributed", "viz", "bench", "cli", "__main__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 JIT = {"numba", "llvmlite"}
 FILES = sorted(ROOT.rglob("*.py"))
-FACADE = ROOT / "__init__.py"  # lists the public names: above every floor but the program itself
-PROGRAM = ("cli", "__main__")
+FACADE = (
+    ROOT / "__init__.py"
+)  # lists the public names: above every floor but the program itself and its bench
+PROGRAM = ("bench", "cli", "__main__")
 STANDARD = sys.stdlib_module_names
 
 
