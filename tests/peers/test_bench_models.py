@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 import numpy as np
@@ -32,16 +33,15 @@ def contestant(name: str, model: str) -> Contestant:
 @pytest.fixture(autouse=True)
 def as_it_was():
     """JAX's and PyTorch's global settings are put back."""
-    import sys
-
     jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
     x64 = jax.config.read("jax_enable_x64") if jax else False
-    threads = torch.get_num_threads() if torch else None
+    threads, dtype = (torch.get_num_threads(), torch.get_default_dtype()) if torch else (None, None)
     yield
-    if "jax" in sys.modules:
-        sys.modules["jax"].config.update("jax_enable_x64", x64)
-    if torch and threads:
-        torch.set_num_threads(threads)
+    if jax := sys.modules.get("jax"):
+        jax.config.update("jax_enable_x64", x64)
+    if torch := sys.modules.get("torch"):
+        torch.set_default_dtype(dtype or torch.float32)
+        torch.set_num_threads(threads or torch.get_num_threads())
 
 
 def losses(name: str, model: str) -> list[float]:
