@@ -25,15 +25,39 @@ class Progress:
         if self._status is not None:
             self._status.update(text)
         elif time.perf_counter() - self._start > AFTER_S and _somebody_looks():
-            from rich.console import Console
-
-            self._status = Console(stderr=True).status(text)
+            self._status = _NotebookLine() if _in_notebook() else _terminal_line()
             self._status.start()
+            self._status.update(text)
 
     def __exit__(self, *_: Any) -> None:
         if self._status is not None:
             self._status.stop()
 
 
+class _NotebookLine:
+    """One output that is overwritten, as plain text: rich wants widgets for that, and complains where there are none."""
+
+    def start(self) -> None:
+        from IPython.display import display
+
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def update(self, text: str) -> None:
+        self._handle.update({"text/plain": text}, raw=True)
+
+    def stop(self) -> None:
+        self.update("")
+
+
+def _terminal_line() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True).status("")
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules
+
+
 def _somebody_looks() -> bool:
-    return "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+    return _in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
