@@ -38,7 +38,7 @@ def test_other_nesting_and_static_arguments():
     f = fg.jit(lambda x, n=1: x * n if not isinstance(x, list) else x[0] * n, static_argnames=("n",))
     report(f, np.ones(3), n=1)
     assert "static n=2, was n=1" in report(f, np.ones(3), n=2)
-    assert "arguments nest in another way" in report(f, [np.ones(3), np.ones(3)], n=1)
+    assert "first call with arguments nested so" in report(f, [np.ones(3), np.ones(3)], n=1)
 
 
 def test_training_step_says_why():

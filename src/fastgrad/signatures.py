@@ -59,7 +59,7 @@ class Signatures(Generic[T]):
             return f"first call, ({types})"
         alike = [k for k in self._values if k.structure == key.structure and len(k.avals) == len(key.avals)]
         if not alike:
-            return f"arguments nest in another way, ({types})"
+            return f"first call with arguments nested so, ({types})"
         near = min(reversed(alike), key=lambda k: _distance(k, key))
         names = _names(key)
         changes = [
