@@ -15,7 +15,7 @@ import fastgrad
 
 ROOT = Path(fastgrad.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "machine", "version"),
+    ("errors", "locks", "machine", "version"),
     ("core",),
     ("ops",),
     ("numpy", "array", "trace"),

@@ -12,6 +12,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import data as data
+    from . import errors as errors
     from . import nn as nn
     from . import numpy as numpy
     from . import optim as optim
@@ -32,6 +33,7 @@ _HOMES = {
     "Tensor": "eager",
     "TrainStep": "train_step",
     "data": "",
+    "errors": "",
     "explain": "inspection",
     "grad": "api",
     "jit": "api",

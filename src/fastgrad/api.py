@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from .core.aval import Aval
 from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, user_line
 from .executor.executable import Executable, check_backend
+from .locks import Lock
 from .signatures import Signatures
 from .trace import inline, trace
 
@@ -75,7 +75,7 @@ class Jitted:
         self._splitter = Splitter(f, options.get("static_argnums", ()), options.get("static_argnames", ()))
         self._signatures: Signatures[Signature] = Signatures()
         self._hot: Signature | None = None
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         hot = self._hot
@@ -109,7 +109,7 @@ class Jitted:
         key = call.key(avals)
         found = self._signatures.get(key)
         if found is None:
-            with self._lock:
+            with self._lock.current:
                 found = self._signatures.get(key)
                 if found is None:
                     found = self._signatures.add(key, self._build(call, avals, self._signatures.why(key)))
@@ -272,7 +272,7 @@ def _value_and_grad(f: Callable, argnums: Any, has_aux: bool) -> Callable:
             if not isinstance(shown, Aval) or shown.shape:
                 raise ShapeError(
                     f"grad: the function must return a scalar, got {shown}",
-                    hint="fg.jacrev, or fg.vjp with a cotangent",
+                    hint="fg.vjp with a cotangent",
                 )
             if shown.dtype.kind != "f":
                 raise DTypeError(
@@ -318,7 +318,7 @@ def _freeze(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple | range) else value
 
 
-_memo_lock = threading.Lock()
+_memo_lock = Lock()
 
 
 def _memoised(f: Callable, how: str, options: dict[str, Any], make: Callable[[], T]) -> T:
@@ -330,7 +330,7 @@ def _memoised(f: Callable, how: str, options: dict[str, Any], make: Callable[[],
         hash(key)
     except TypeError:  # an option that no signature can be: the constructor says which
         return make()
-    with _memo_lock:
+    with _memo_lock.current:
         owner, memo = f.__dict__.get("__fastgrad__", (None, {}))
         if owner is None or owner() is not f:  # none yet, or functools.wraps copied that of another function
             memo = {}

@@ -7,7 +7,6 @@ one function therefore never share memory.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, user_line
 from .executor.cpu import aligned
 from .executor.executable import Executable, check_backend
+from .locks import Lock
 from .memory import ALIGN
 from .signatures import Key, Signatures
 from .trace import inline, trace
@@ -51,14 +51,14 @@ class _Vjp:
     def __init__(self, f: Callable, backend: str, has_aux: bool):
         self.f, self.backend, self.has_aux = f, backend, has_aux
         self.signatures: Signatures[_Halves] = Signatures()
-        self.lock = threading.RLock()
+        self.lock = Lock()
 
     def __call__(self, *primals: Any) -> tuple:
         leaves, structure = pytree.flatten(primals)
         avals = tuple(aval(leaf) for leaf in leaves)
         traced = any(isinstance(leaf, Tracer) for leaf in leaves)
         key = Key(structure, avals)
-        with self.lock:
+        with self.lock.current:
             halves = self.signatures.get(key)
             if halves is None or traced:
                 halves = self.halves(structure, avals)

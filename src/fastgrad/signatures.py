@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections import OrderedDict
 from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -54,10 +55,11 @@ class Signatures(Generic[T]):
 
     def why(self, key: Key) -> str:
         """Why ``key`` has to be traced: the first call, or in what it differs from the nearest signature so far."""
+        seen = list(self._values)  # a copy: other threads look up meanwhile, which moves entries
         types = ", ".join(map(str, key.avals))
-        if not self._values:
+        if not seen:
             return f"first call, ({types})"
-        alike = [k for k in self._values if k.structure == key.structure and len(k.avals) == len(key.avals)]
+        alike = [k for k in seen if k.structure == key.structure and len(k.avals) == len(key.avals)]
         if not alike:
             return f"first call with arguments nested so, ({types})"
         near = min(reversed(alike), key=lambda k: _distance(k, key))
@@ -87,4 +89,5 @@ def _names(key: Key) -> list[str]:
 
 
 def _show(static: tuple) -> str:
-    return ", ".join(f"{part[0]}={part[2]!r}" if len(part) > 2 else repr(part) for part in static) or "none"
+    show = reprlib.repr  # short, and never raises
+    return ", ".join(f"{p[0]}={show(p[2])}" if len(p) > 2 else show(p) for p in static) or "none"

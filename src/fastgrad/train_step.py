@@ -8,7 +8,6 @@ not at all. ``run`` puts a loop around both and picks each minibatch by index in
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +23,7 @@ from .executor import tape
 from .executor.cpu import Captured, Native
 from .executor.executable import Program, check_backend
 from .executor.interpreter import interpret
+from .locks import Lock
 from .memory import Location
 from .minibatches import IndexCheck, batch_array, batch_item, check_options, common_length, index_check
 from .ops.index import take
@@ -99,13 +99,13 @@ class TrainStep:
         self._checks: Signatures[IndexCheck | bool] = Signatures()
         self._hot: StepSignature | None = None
         self._newest: StepSignature | None = None
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
     def __call__(self, *batch: Any) -> Any:
         """One step on a batch; the loss before the update (and aux). Fresh arrays."""
-        with self._lock:
+        with self._lock.current:
             hot = self._hot
             if hot is not None:
                 results = hot.try_step(batch)
@@ -173,7 +173,7 @@ class TrainStep:
             rest > 0 and not drop_last
         )
         losses = []
-        with self._lock:
+        with self._lock.current:
             loops = [self._loop(data, trips, size) for _, trips, size in parts]
             self._check_indices(data, parts, loops)
             for _ in range(int(epochs)):
@@ -333,7 +333,7 @@ class TrainStep:
 
     def snapshot(self) -> dict[str, Any]:
         """Copies of parameters and optimizer state, to keep while training goes on."""
-        with self._lock:
+        with self._lock.current:
             return pytree.map(np.array, {"params": self.params, **self.state})
 
 

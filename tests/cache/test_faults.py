@@ -83,6 +83,14 @@ def another_processor(path: Path) -> None:
     rewritten(path, toolchain="0" * 64, cpu="i486")
 
 
+def another_version(path: Path) -> None:
+    rewritten(path, toolchain="1" * 64, fastgrad="0.0.1", numba="0.1.0")
+
+
+def deeply_nested(path: Path) -> None:
+    path.write_bytes(b"[" * 200_000 + b"\n")
+
+
 def another_format(path: Path) -> None:
     line, _, code = path.read_bytes().partition(b"\n")
     path.write_bytes(json.dumps(json.loads(line) | {"format": 99}).encode() + b"\n" + code)
@@ -110,6 +118,8 @@ FAULTS: dict[Callable[[Path], None], str] = {
     overwrite_with_noise: "no header",
     another_kernel: "another kernel",
     another_processor: "another toolchain or processor",
+    another_version: "another toolchain or processor",
+    deeply_nested: "no header",
     another_format: "format 99",
     not_an_object: "cannot be linked",
     no_such_symbol: "cannot be linked",
@@ -128,10 +138,29 @@ def test_damaged_files_are_compiled_again(filled: Path, fault: Callable[[Path], 
     assert gradient(filled)["compiled"] == 0
 
 
-def test_a_new_version_of_a_tool_never_looks_at_old_code(filled: Path):
+NEWER = {
+    "fastgrad": "from fastgrad.codegen import target; target.__version__ = '99.0'",
+    "numba": "from fastgrad.codegen import target; target.numba_version = lambda: '99.0'",
+    "llvmlite": "import llvmlite; llvmlite.__version__ = '99.0'",
+    "numpy": "import numpy; numpy.__version__ = '1.26.4'",
+    "cpu": "from fastgrad.codegen import target; target.cpu = lambda: ('i486', '')",
+    "generators": "from fastgrad.codegen import target; target._generators = lambda: 'changed'",
+}
+
+
+@pytest.mark.parametrize("what", NEWER)
+def test_another_version_never_looks_at_old_code(filled: Path, what: str):
+    before = {p: p.read_bytes() for p in files(filled)}
+    found = outcome(start(filled, NEWER[what] + GRADIENT))
+    assert found["right"] and found["disk"] == 0 and found["compiled"] > 0
+    assert {p: p.read_bytes() for p in before} == before
+    assert gradient(filled)["compiled"] == 0  # the old entries are still there for who needs them
+
+
+def test_another_option_of_numba_is_another_toolchain(filled: Path):
     found = gradient(filled, NUMBA_LOOP_VECTORIZE="0")
     assert found["disk"] == 0 and found["compiled"] > 0
-    assert gradient(filled)["compiled"] == 0  # the old entries are still there for who needs them
+    assert gradient(filled)["compiled"] == 0
 
 
 # -- the folder --------------------------------------------------------------------------------------------------------
@@ -158,6 +187,34 @@ def test_folder_that_cannot_be_made(tmp_path: Path):
     found = gradient(tmp_path / "file" / "below")
     assert found["compiled"] > 0
     assert len(found["warnings"]) == 1 and "below" in found["warnings"][0]
+
+
+def test_no_home_and_no_such_user(tmp_path: Path):
+    for given in ("~no_such_user_anywhere/x",):
+        found = gradient(given)
+        assert found["compiled"] > 0
+        assert len(found["warnings"]) == 1 and "FASTGRAD_CACHE_DIR" in found["warnings"][0]
+
+
+def test_a_folder_replaced_while_running_is_looked_at_anew(filled: Path, tmp_path: Path):
+    """Swapped for one that others may write to: nothing is read from it, though its entries are sound."""
+    later = """
+import os, shutil
+from pathlib import Path
+folder = Path(os.environ["FASTGRAD_CACHE_DIR"])
+folder.rename(folder.with_name("old"))
+shutil.copytree(folder.with_name("old"), folder)
+folder.chmod(0o777)
+from fastgrad.codegen import compile as compiler
+compiler._loaded.clear()
+before = compiler.counts["disk"]
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    fg.grad(lambda w: np.tanh(w).sum())(w)
+    again = fg.grad(loss, argnums=(1, 0))(w, b, x)
+assert compiler.counts["disk"] == before and any("chmod" in str(c.message) for c in caught)
+"""
+    assert outcome(start(filled, GRADIENT + later))["right"]
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +101,63 @@ def test_a_further_layer_another_batch_another_process_compile_nothing(tmp_path:
     assert again["compiled"] == [0, 0, 0] and not again["numba"]
 
 
+THREAD_AT_THE_END = """
+import threading, time, json
+import numpy as np
+import fastgrad as fg
+
+def train():
+    time.sleep(0.3)  # the main thread has come to its end
+    value = fg.jit(lambda x: np.tanh(x).sum())(np.ones(3))
+    print(json.dumps(float(value)))
+
+threading.Thread(target=train).start()
+"""
+AT_EXIT = """
+import atexit, json
+import numpy as np
+import fastgrad as fg
+atexit.register(lambda: print(json.dumps(float(fg.jit(lambda x: np.tanh(x).sum())(np.ones(3))))))
+"""
+ODD_PATH = "import sys, pathlib; sys.path.insert(0, pathlib.Path('/tmp')); sys.path.append('')" + AT_EXIT
+
+
+@pytest.mark.parametrize("program", [THREAD_AT_THE_END, AT_EXIT, ODD_PATH], ids=["thread", "atexit", "path"])
+def test_cold_at_the_end_of_a_program(tmp_path: Path, program: str):
+    assert outcome(start(tmp_path / "cache", program)) == pytest.approx(3 * math.tanh(1))
+
+
+def test_compilers_import_nothing_from_the_current_folder(tmp_path: Path):
+    """A file there that is called like one of Python's own must not run."""
+    for name in ("json", "queue", "numba", "signal"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit('ran')")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", GRADIENT],
+        env=environment(tmp_path / "cache"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["right"] and not (tmp_path / "ran").exists()
+
+
+def test_an_unusable_numba_says_so_itself(tmp_path: Path):
+    program = """
+import sys, warnings
+import numpy as np, fastgrad as fg
+try:
+    fg.jit(lambda x: np.tanh(x))(np.ones(3))
+except Exception as error:
+    import json
+    print(json.dumps([type(error).__name__, str(error)]))
+"""
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "__init__.py").write_text("raise ImportError('Numba needs NumPy 1.0 or less')")
+    kind, text = outcome(start(tmp_path / "cache", program, PYTHONPATH=str(tmp_path)))
+    assert kind == "ImportError" and "Numba needs NumPy 1.0 or less" in text
+
+
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 @pytest.mark.parametrize("first", ["fastgrad", "numba"])
 def test_one_thread_pool_beside_numba(tmp_path: Path, layer: str, first: str):
@@ -146,12 +205,11 @@ print(json.dumps(threads.launched()._asdict()))
     assert found["layer"] == f"{layer} by prange" and found["threads"] == 2
 
 
+@pytest.mark.skipif(importlib.util.find_spec("tbb") is not None, reason="TBB is installed: there is a layer")
 def test_no_layer_at_all_means_one_thread(tmp_path: Path):
     program = GRADIENT + "\nfrom fastgrad.codegen.threads import launched\nassert launched().threads == 1"
     process = start(tmp_path / "cache", program, NUMBA_THREADING_LAYER="tbb")
-    found = outcome(process)
-    if found["warnings"]:  # where TBB is not installed
-        assert "runs on one thread" in found["warnings"][0]
+    assert "runs on one thread" in outcome(process)["warnings"][0]
 
 
 def test_generators_name_every_file_that_shapes_code():

@@ -18,7 +18,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store(tmp_path / "cache")
     for i in range(3):
         meta = {"toolchain": "t", "fastgrad": "0.1.0", "numba": "0.68", "llvmlite": "0.50", "cpu": "znver4"}
-        store.put(f"k{i}", meta, bytes(1000))
+        store.put(f"{i:064x}", meta, bytes(1000))
     return store
 
 
@@ -38,16 +38,16 @@ def test_info(store: Store, capsys: pytest.CaptureFixture[str]):
 
 def test_verify_names_what_is_damaged(store: Store, capsys: pytest.CaptureFixture[str]):
     assert said(capsys, "verify")["damaged"] == {}
-    store.path("k1").write_bytes(b"")
-    assert said(capsys, "verify", code=1)["damaged"] == {"k1.code": "its file is empty"}
+    store.path(f"{1:064x}").write_bytes(b"")
+    assert said(capsys, "verify", code=1)["damaged"] == {f"{1:064x}.code": "its file is empty"}
     assert said(capsys, "info")["toolchains"]["damaged"] == 1
 
 
 def test_clear_deletes_what_is_ours_alone(store: Store, capsys: pytest.CaptureFixture[str]):
-    (store.folder / "notes.txt").write_text("mine")
-    (store.folder / ".k.code.1.2.tmp").write_text("left behind")
+    (store.folder / "notes.code").write_text("mine")
+    (store.folder / f".{1:064x}.code.1.2.tmp").write_text("left behind")
     assert said(capsys, "clear")["deleted"] == 3
-    assert sorted(p.name for p in store.folder.iterdir()) == [".write.lock", "notes.txt"]
+    assert sorted(p.name for p in store.folder.iterdir()) == [".write.lock", "notes.code"]
     assert said(capsys, "clear")["deleted"] == 0
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
+import subprocess
 import sys
 import threading
+import time
 import weakref
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import numpy as np
 import pytest
 
 from fastgrad.codegen import compile as compiler
-from fastgrad.codegen import toolchain, workers
+from fastgrad.codegen import target, toolchain, workers
 from fastgrad.codegen.compile import Obtained, Unit
 from fastgrad.codegen.store import LIMIT_MIB, Entry, Miss, Store, limit_bytes
 from fastgrad.errors import CompileError
@@ -105,9 +108,46 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not workers.available()
 
 
+def another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that is compiled here under options that its key does not know is used, and never kept."""
+    monkeypatch.setenv("NUMBA_OPT", "2")
+    monkeypatch.setattr(workers, "available", lambda: False)
+
+
 def another_toolchain_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     workers.pool.close()
-    monkeypatch.setenv("NUMBA_OPT", "2")  # the compilers see it, this process has looked already
+    monkeypatch.setattr(target, "digest", lambda digest=target.digest: digest()[::-1])
+
+
+def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+def no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def popen(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("an audit hook said no")
+
+    workers.pool.close()
+    monkeypatch.setattr(subprocess, "Popen", popen)
+
+
+def stopped_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one is stopped as by Ctrl-Z: it is given up at the deadline, and a fresh one does its work."""
+    take, stopped = workers.Pool.take, []
+
+    def take_and_stop(self: workers.Pool) -> workers.Compiler:
+        it = take(self)
+        if not stopped:
+            stopped.append(it)
+            os.kill(it._process.pid, signal.SIGSTOP)
+        return it
+
+    workers.pool.close()
+    monkeypatch.setattr(workers, "DEADLINE_S", 5.0)
+    monkeypatch.setattr(workers.Pool, "take", take_and_stop)
 
 
 def compilers_that_die(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,9 +171,13 @@ def compilers_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
         hidden_object_code,
         no_interpreter,
         embedded,
+        another_environment,
         another_toolchain_outside,
         compilers_that_die,
         compilers_that_cannot,
+        no_more_threads,
+        no_more_processes,
+        stopped_compilers,
     ],
     ids=lambda f: f.__name__,
 )
@@ -144,7 +188,8 @@ def test_something_stands_in(folder: Path, monkeypatch: pytest.MonkeyPatch, trou
         assert it.origin == "compiled, not in the cache"
         check(it, factor)
     stored = Store(folder).files()
-    assert len(stored) == (0 if trouble is hidden_object_code else 2)
+    keeps_nothing = trouble in (hidden_object_code, another_environment)
+    assert len(stored) == (0 if keeps_nothing else 2)
 
 
 def test_a_unit_that_ends_its_compiler_ends_no_more_than_that(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -203,6 +248,58 @@ def test_fork_leaves_the_compilers_to_the_parent(folder: Path):
     check(compiler.compile([unit])[0], factor - 1)
 
 
+def test_fork_while_another_thread_compiles(folder: Path):
+    """The child finds every lock open, whoever held it."""
+    units = [new_unit()[0] for _ in range(6)]
+    thread = threading.Thread(target=lambda: compiler.compile(units))
+    thread.start()
+    time.sleep(0.1)
+    unit, factor = new_unit()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            check(compiler.compile([unit])[0], factor)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    deadline = time.monotonic() + 60
+    while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        assert time.monotonic() < deadline, "the child hangs"
+        time.sleep(0.05)
+    assert ended[1] == 0
+    thread.join()
+
+
+def test_a_process_that_holds_the_turn_costs_patience_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiler, "_patience", [0.5])
+    with Store(folder).locked("build") as held:
+        assert held
+        waits = []
+        for _ in range(2):
+            start = time.monotonic()
+            compiler.compile([new_unit()[0]])
+            waits.append(time.monotonic() - start)
+    assert compiler._patience == [0.0]
+    assert waits[0] > 0.5
+
+
+def test_a_compile_within_a_compile_does_not_wait_for_itself(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """As in a signal handler that calls a new function."""
+    inner, factor = new_unit()
+    done = []
+
+    def progress_that_compiles(self: object, n: int) -> None:
+        if not done:
+            done.append(None)
+            done.extend(compiler.compile([inner]))
+
+    monkeypatch.setattr("fastgrad.codegen.progress.Progress.__call__", progress_that_compiles)
+    start = time.monotonic()
+    compiler.compile([new_unit()[0]])
+    assert time.monotonic() - start < compiler.PATIENCE_S
+    check(done[1], factor)
+
+
 # -- the store by itself -------------------------------------------------------------------------------------------------
 
 
@@ -216,19 +313,19 @@ def test_entries_come_back(tmp_path: Path):
 
 def test_least_recently_used_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FASTGRAD_CACHE_MIB", "1")
-    store = Store(tmp_path / "s")
-    for i in range(8):
-        store.put(f"k{i}", {"toolchain": "t"}, bytes(100_000))
-        os.utime(store.path(f"k{i}"), (i, i))
-    assert isinstance(store.get("k0", "t"), Entry)  # a hit renews an old file's time
-    for i in range(8, 12):
-        store.put(f"k{i}", {"toolchain": "t"}, bytes(100_000))
+    store, keys = Store(tmp_path / "s"), [f"{i:064x}" for i in range(12)]
+    for i, key in enumerate(keys[:8]):
+        store.put(key, {"toolchain": "t"}, bytes(100_000))
+        os.utime(store.path(key), (i, i))
+    assert isinstance(store.get(keys[0], "t"), Entry)  # a hit renews an old file's time
+    for key in keys[8:]:
+        store.put(key, {"toolchain": "t"}, bytes(100_000))
     kept = {path.name.partition(".")[0] for path, _ in store.files()}
-    assert {"k0", "k11"} <= kept and "k1" not in kept
+    assert {keys[0], keys[11]} <= kept and keys[1] not in kept
     assert sum(stat.st_size for _, stat in store.files()) <= 1 << 20
 
 
-@pytest.mark.parametrize("text", ["", "many", "-3", "1.5"])
+@pytest.mark.parametrize("text", ["", "many", "-3", "1.5", "²"])
 def test_a_bound_that_is_none_is_the_default(monkeypatch: pytest.MonkeyPatch, text: str):
     monkeypatch.setenv("FASTGRAD_CACHE_MIB", text)
     assert limit_bytes() == LIMIT_MIB << 20

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..codegen.store import Entry, Store, default_folder, limit_bytes, parse
+from ..codegen.store import Entry, Store, default_folder, limit_bytes
 from .bad_input import BadInput
 
 
@@ -49,14 +49,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _info(store: Store) -> dict[str, Any]:
-    files = store.files()
+    files, refusal = store.files(), store.refusal
     kinds: Counter[str] = Counter()
     for path, _ in files:
-        found = parse(path.read_bytes(), path.name.partition(".")[0], None)
-        kinds[_origin(found) if isinstance(found, Entry) else "damaged"] += 1
+        found = store.look(path)
+        if found is not None:
+            kinds[_origin(found) if isinstance(found, Entry) else "damaged"] += 1
     return {
         "folder": str(store.folder),
-        "used": "no: " + store.refusal if store.refusal else "yes",
+        "used": "yes" if refusal is None else "no: " + refusal,
         "entries": len(files),
         "bytes": sum(stat.st_size for _, stat in files),
         "bound": limit_bytes(),

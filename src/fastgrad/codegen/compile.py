@@ -8,15 +8,15 @@ structure, other batch sizes, other models and other processes share it. What is
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..locks import Lock
 from ..machine import cores
 from . import target
 from .store import Entry, Store, store
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 KEPT = 128
 """Kernels that stay loaded after the last program that uses them is gone; some 10 KB each."""
-_BUILD_LOCK_S = 60.0
-"""How long to wait for another process that is compiling too: it may be compiling the same."""
+PATIENCE_S = 10.0
+"""How long to wait for another process that is compiling too: it may be compiling the same. Where that was in vain (it is
+stopped, or has much to do), this process does not wait again."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,14 @@ counts: Counter[str] = Counter()
 """Units so far, by where they came from: "compiled", "disk", "memory"."""
 _loaded: weakref.WeakValueDictionary[str, Kernel] = weakref.WeakValueDictionary()
 _recent: OrderedDict[str, Kernel] = OrderedDict()
-_lock = threading.RLock()
+_lock = Lock()
+_patience = [PATIENCE_S]
+_building = [False]
 
 
 def compile(units: Sequence[Unit]) -> list[Obtained]:
     """The compiled units, in order. Equal units are compiled once."""
-    with _lock:
+    with _lock.current:
         keys = [unit.key for unit in units]
         found = {
             key: Obtained(kernel, 0.0, "in memory")
@@ -111,17 +114,35 @@ def _obtain(wanted: dict[str, Unit]) -> dict[str, Obtained]:
     reasons = _from_disk(disk, wanted, fresh)
     if not reasons:
         return fresh
-    with ExitStack() as stack:
-        if disk is not None and disk.refusal is None:
-            waited = time.perf_counter()
-            with suppress(OSError):  # a folder that cannot be written to: `put` will say so
-                stack.enter_context(disk.locked("build", _BUILD_LOCK_S))
-            if time.perf_counter() - waited > 0.01:  # somebody else was compiling: perhaps the same
-                still = _from_disk(disk, {k: wanted[k] for k in reasons}, fresh)
-                reasons = {k: reasons[k] for k in still}
+    with _turn(disk) as waited:
+        if waited and disk is not None:  # somebody else was compiling: perhaps the same
+            still = _from_disk(disk, {k: wanted[k] for k in reasons}, fresh)
+            reasons = {k: reasons[k] for k in still}
         if reasons:
             _build(disk, {k: wanted[k] for k in reasons}, reasons, fresh)
     return fresh
+
+
+@contextmanager
+def _turn(disk: Store | None) -> Iterator[bool]:
+    """Compile while no other process of this folder does, within reason; whether one did.
+
+    Within a turn of its own (a signal handler that calls a new function) a process does not wait for itself.
+    """
+    if disk is None or disk.refusal is not None or _building[0]:
+        yield False
+        return
+    with ExitStack() as stack:
+        taken, start = True, time.perf_counter()
+        with suppress(OSError):  # a folder that cannot be written to: `put` will say so
+            taken = stack.enter_context(disk.locked("build", _patience[0]))
+        if not taken:
+            _patience[0] = 0.0
+        _building[0] = True
+        try:
+            yield time.perf_counter() - start > 0.01
+        finally:
+            _building[0] = False
 
 
 def _from_disk(disk: Store | None, wanted: dict[str, Unit], fresh: dict[str, Obtained]) -> dict[str, str]:
@@ -161,7 +182,7 @@ def _build(
             kernel = _link(unit, key, result.symbol, result.code) if result is not None else None
             if kernel is None:  # Numba hides its object code, or it needs Numba beside it: the public way
                 kernel = _numba_keeps(unit, key)
-            elif result is not None and disk is not None:
+            elif result is not None and disk is not None and target.unchanged():
                 disk.put(key, _meta(unit, result), result.code)
             seconds = time.perf_counter() - start + (result.seconds if result is not None else 0.0)
             counts["compiled"] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any
@@ -21,6 +22,11 @@ class Progress:
         return self
 
     def __call__(self, done: int) -> None:
+        """So many are done. Nothing that is wrong with the terminal may stop the work."""
+        with contextlib.suppress(Exception):
+            self._show(done)
+
+    def _show(self, done: int) -> None:
         text = f"fastgrad: compiling {self.total} kernels, {done} done"
         if self._status is not None:
             self._status.update(text)
@@ -31,7 +37,8 @@ class Progress:
 
     def __exit__(self, *_: Any) -> None:
         if self._status is not None:
-            self._status.stop()
+            with contextlib.suppress(Exception):
+                self._status.stop()
 
 
 class _NotebookLine:

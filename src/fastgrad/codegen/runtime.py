@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import threading
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
+from ..locks import Lock
 from .compile import Kernel, Unit, compile
 from .threads import launched
 
@@ -37,13 +37,13 @@ class Runtime(NamedTuple):
 _region_lock = np.zeros(8, np.int64)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _region_lock.__setitem__(0, 1))
-_build_lock = threading.Lock()
+_build_lock = Lock()
 
 
 @cache
 def runtime() -> Runtime:
     """The run, compiled or loaded once a process."""
-    with _build_lock:
+    with _build_lock.current:
         worker, run, entry = (it.kernel for it in compile(UNITS))
         pool = launched()
     return Runtime(

@@ -16,8 +16,8 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -25,12 +25,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..locks import Lock
+
 FORMAT = 1
 SUFFIX = ".code"
 LIMIT_MIB = 256
 """Default bound of the folder's size; some 30,000 kernels."""
 _TOUCH_S = 3600.0
 """A hit renews the file's time stamp this often: what eviction goes by."""
+_NAME = re.compile(r"[0-9a-f]{64}\.code")
+_HEADER_BYTES = 1 << 16
 _STALE_S = 600.0
 """A temporary file older than this was left behind by a process that died."""
 _LOCK_S = 5.0
@@ -61,17 +65,23 @@ def _warn_once(text: str) -> None:
 def default_folder() -> Path | None:
     """``FASTGRAD_CACHE_DIR``, or the user's cache folder; None where the variable is "off"."""
     given = os.environ.get("FASTGRAD_CACHE_DIR")
-    if given:
-        return None if given == "off" else Path(given).expanduser().absolute()
-    from platformdirs import user_cache_path
+    if given == "off":
+        return None
+    try:
+        if given:
+            return Path(given).expanduser().absolute()
+        from platformdirs import user_cache_path
 
-    return user_cache_path("fastgrad")
+        return user_cache_path("fastgrad").absolute()
+    except (OSError, RuntimeError) as error:  # no home, or no such user
+        _warn_once(f"fastgrad: no cache of compiled code: {error}. FASTGRAD_CACHE_DIR names a folder.")
+        return None
 
 
 def limit_bytes() -> int:
     """The bound of the folder's size: ``FASTGRAD_CACHE_MIB``, or `LIMIT_MIB`."""
     given = os.environ.get("FASTGRAD_CACHE_MIB", "")
-    return (int(given) if given.isdigit() else LIMIT_MIB) << 20
+    return (int(given) if given.isascii() and given.isdigit() else LIMIT_MIB) << 20
 
 
 @cache
@@ -91,22 +101,16 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = folder
         self._bytes: int | None = None  # what the folder held when last looked at, and what came since
-        self._thread_lock = threading.Lock()
+        self._thread_lock = Lock()
         self._writes = True
-        self._known_good = False
-        self._refusal: str | None = None
 
     @property
     def refusal(self) -> str | None:
-        """Why the folder is not used, or None; looked at anew until it exists."""
-        if not self._known_good and self._refusal is None:
-            self._refusal = _refusal(self.folder)
-            self._known_good = self._refusal is None and self.folder.exists()
-            if self._refusal is not None:
-                _warn_once(
-                    f"fastgrad: no cache of compiled code: {self._refusal}. Code is compiled in memory."
-                )
-        return self._refusal
+        """Why the folder is not used, or None; looked at anew each time, as it may be replaced."""
+        refusal = _refusal(self.folder)
+        if refusal is not None:
+            _warn_once(f"fastgrad: no cache of compiled code: {refusal}. Code is compiled in memory.")
+        return refusal
 
     def path(self, key: str) -> Path:
         """The file of an entry."""
@@ -114,8 +118,9 @@ class Store:
 
     def get(self, key: str, toolchain: str) -> Entry | Miss:
         """The entry of ``key``, checked; a file that fails the check is deleted."""
-        if self.refusal is not None:
-            return Miss("the cache is not used: " + self.refusal)
+        refusal = self.refusal
+        if refusal is not None:
+            return Miss("the cache is not used: " + refusal)
         path = self.path(key)
         try:
             data = path.read_bytes()
@@ -135,13 +140,15 @@ class Store:
         if not self._writes or self.refusal is not None:
             return
         data = encode(key, meta, code)
-        with self._thread_lock:
+        with self._thread_lock.current:
             try:
                 with self.locked():
                     self._write(self.path(key), data)
                     self._bytes = self._size() if self._bytes is None else self._bytes + len(data)
                     if self._bytes > limit_bytes():
                         self._bytes = self.evict(limit_bytes() * 4 // 5)
+            except IsADirectoryError:  # somebody's folder in the place of this one entry
+                return
             except OSError as error:
                 self._writes = False
                 _warn_once(
@@ -179,8 +186,9 @@ class Store:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             self.folder.mkdir(mode=0o700)
-        if self.refusal is not None:  # somebody else was quicker
-            raise PermissionError(errno.EPERM, self.refusal)
+        refusal = self.refusal
+        if refusal is not None:  # somebody else was quicker
+            raise PermissionError(errno.EPERM, refusal)
 
     def _write(self, path: Path, data: bytes) -> None:
         beside = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns():x}.tmp")
@@ -206,7 +214,7 @@ class Store:
         found = []
         with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as each:
             for item in each:
-                if item.name.endswith(SUFFIX) and not item.name.startswith("."):
+                if _NAME.fullmatch(item.name):  # whatever else lies there is not ours
                     with contextlib.suppress(FileNotFoundError):
                         found.append((Path(item.path), item.stat()))
         return sorted(found, key=lambda f: f[1].st_mtime)
@@ -237,20 +245,26 @@ class Store:
         """What is wrong, by file name; sound entries (of this or another toolchain) are not listed."""
         faults = {}
         for path, _ in self.files():
-            try:
-                found = parse(path.read_bytes(), path.name.removesuffix(SUFFIX), None)
-            except OSError as error:
-                found = Miss(f"cannot be read: {error.strerror}")
+            found = self.look(path)
             if isinstance(found, Miss):
                 faults[path.name] = found.reason
         return faults
+
+    def look(self, path: Path) -> Entry | Miss | None:
+        """An entry of any toolchain as it lies there, checked; None for one that has just gone."""
+        try:
+            return parse(path.read_bytes(), path.name.removesuffix(SUFFIX), None)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return Miss(f"cannot be read: {error.strerror}")
 
     def clear(self) -> tuple[int, int]:
         """Delete everything that is ours in the folder; entries and bytes deleted. Raises `OSError` as the disk does."""
         if not self.folder.exists():
             return 0, 0
         with self.locked():
-            files = self.files()
+            files = [(path, stat) for path, stat in self.files() if path.is_file()]
             for path, _ in files:
                 path.unlink(missing_ok=True)
             self._sweep(0.0)
@@ -266,11 +280,12 @@ def encode(key: str, meta: dict[str, Any], code: bytes) -> bytes:
 
 def parse(data: bytes, key: str, toolchain: str | None) -> Entry | Miss:
     """The entry in a file's bytes, or what is wrong with it; ``toolchain`` None takes any."""
-    line, newline, code = data.partition(b"\n")
     if not data:
         return Miss("its file is empty")
+    end = data.find(b"\n", 0, _HEADER_BYTES)
+    line, code = data[: max(end, 0)], data[end + 1 :]
     try:
-        head: dict[str, Any] = json.loads(line) if newline else {}
+        head: dict[str, Any] = json.loads(line) if line else {}
         sha256 = head.pop("sha256")
         if head["format"] != FORMAT:
             return Miss(f"its file has format {head['format']!r}, this is {FORMAT}")
@@ -278,7 +293,7 @@ def parse(data: bytes, key: str, toolchain: str | None) -> Entry | Miss:
             return Miss("its file is truncated")
         if sha256 != _sha256(head, code):
             return Miss("its file is damaged (sha256 differs)")
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return Miss("its file is damaged (no header)")
     if head["key"] != key:
         return Miss("its file holds another kernel")

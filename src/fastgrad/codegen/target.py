@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..version import __version__
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -29,6 +31,8 @@ GENERATORS = (
 """Our files whose text shapes machine code (globs below the package); a test finds what is missing here."""
 _HARMLESS = ("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CACHE_DIR")
 """Numba's environment variables that compiled code does not depend on, by their beginning."""
+_CONFIG = Path(".numba_config.yaml")
+"""What Numba reads of the folder that it is imported in."""
 
 
 @cache
@@ -57,17 +61,20 @@ def facts() -> dict[str, Any]:
     from llvmlite import __version__ as llvmlite_version
 
     name, features = cpu()
+    if _text(_CONFIG):
+        _started_in()
     return {
         "fastgrad": __version__,
         "numba": numba_version(),
         "llvmlite": llvmlite_version,
-        "python": sys.implementation.cache_tag,
+        "python": [sys.implementation.cache_tag, getattr(sys, "abiflags", ""), bytes.__basicsize__],
+        "numpy": np.__version__.partition(".")[0],  # the entry knows how its arrays are laid out
         "platform": sys.platform,
         "cpu": name,
         "features": features,
         "generators": _generators(),
-        "options": {k: v for k, v in sorted(os.environ.items()) if _shapes_code(k)},
-        "config": _text(Path(".numba_config.yaml")),
+        "options": _options(),
+        "config": _text(_CONFIG),
     }
 
 
@@ -89,6 +96,31 @@ def numba_version() -> str:
 
         found = version("numba")
     return found
+
+
+def unchanged() -> bool:
+    """Whether what Numba would read of its surroundings now is what the digest saw."""
+    seen = facts()
+    return seen["options"] == _options() and seen["config"] == _text(_CONFIG)
+
+
+def environment() -> dict[str, str]:
+    """The environment for a compiler process: today's, with Numba's variables as the digest saw them."""
+    return {k: v for k, v in os.environ.items() if not _shapes_code(k)} | facts()["options"]
+
+
+def folder() -> str:
+    """Where a compiler process starts: where the digest saw Numba's configuration file, or where there is none."""
+    return _started_in() if facts()["config"] else str(PACKAGE)
+
+
+@cache
+def _started_in() -> str:
+    return os.getcwd()
+
+
+def _options() -> dict[str, str]:
+    return {k: v for k, v in sorted(os.environ.items()) if _shapes_code(k)}
 
 
 def _shapes_code(variable: str) -> bool:
