@@ -272,7 +272,7 @@ def _value_and_grad(f: Callable, argnums: Any, has_aux: bool) -> Callable:
             if not isinstance(shown, Aval) or shown.shape:
                 raise ShapeError(
                     f"grad: the function must return a scalar, got {shown}",
-                    hint="fg.vjp with a cotangent",
+                    hint="fg.jacrev, or fg.vjp with a cotangent",
                 )
             if shown.dtype.kind != "f":
                 raise DTypeError(

@@ -142,7 +142,7 @@ NEWER = {
     "fastgrad": "from fastgrad.codegen import target; target.__version__ = '99.0'",
     "numba": "from fastgrad.codegen import target; target.numba_version = lambda: '99.0'",
     "llvmlite": "import llvmlite; llvmlite.__version__ = '99.0'",
-    "numpy": "import numpy; numpy.__version__ = '1.26.4'",
+    "numpy": "from fastgrad.codegen import target; target.np = type('numpy', (), {'__version__': '99.0'})",
     "cpu": "from fastgrad.codegen import target; target.cpu = lambda: ('i486', '')",
     "generators": "from fastgrad.codegen import target; target._generators = lambda: 'changed'",
 }
