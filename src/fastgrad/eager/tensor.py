@@ -51,7 +51,8 @@ class Tensor(Array):
     ``t.numpy()``, as read-only arrays. In place change ``+=`` and its kin, ``t[...] = v``, ``zero_``, ``fill_``,
     ``copy_`` and an optimizer's step; where backward needs a value that was changed since, it raises `ArgumentError`.
     A ``+=`` that is itself recorded makes a new tensor under the old name.
-    A NumPy operand of a recorded op is copied each time (NumPy counts no changes): make a tensor of large data once.
+    A NumPy operand of a recorded op is copied each time, a read-only one, too (NumPy counts no changes, and other views
+    may write): make a tensor of large data once.
 
     >>> w = Tensor([1.0, 2.0], requires_grad=True)
     >>> ((w * w).sum()).backward()
