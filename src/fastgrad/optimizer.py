@@ -127,7 +127,7 @@ class Optimizer(metaclass=_Binds):
         if bound is None:
             object.__setattr__(self, name, value)
             return
-        if name == "state" or name in self.slots:
+        if name == "state":
             raise self._settled(name)
         twin = self._twin(name, value, bound)
         if name in bound.scalars:
@@ -157,7 +157,7 @@ class Optimizer(metaclass=_Binds):
         kind = type(self).__name__
         return ArgumentError(
             f"{kind}.{name}: cannot be assigned once the optimizer is bound to tensors",
-            hint=f"opt.{name}[...] = ..." if name == "state" else f"a new {kind}(tensors, {name}=...)",
+            hint='opt.state["lr"] = ...' if name == "state" else f"a new {kind}(tensors, {name}=...)",
             at=user_line(),
         )
 
