@@ -11,6 +11,13 @@ from .errors import ArgumentError, user_line
 
 State = dict[str, Any]
 
+_HINTS = {
+    "param_groups": "; all tensors share the hyper-parameters: opt.lr = 1e-4, and an optimizer for each group",
+    "state_dict": "; what is to be kept is opt.state (and pickle takes the optimizer)",
+    "load_state_dict": "; write into opt.state (and pickle takes the optimizer)",
+    "add_param_group": "; an optimizer for each group",
+}
+
 
 class _Binds(type):
     """Lets every optimizer be called with tensors to update before its own arguments, or as ``params=``."""
@@ -31,16 +38,16 @@ class _Binds(type):
         try:
             optimizer = super().__call__(*args, **kwargs)
         except (TypeError, ArgumentError) as error:
-            if bind or not isinstance(first, list | tuple | dict):
+            if bind or not isinstance(params, list | tuple | dict):
                 raise
+            what = f"none in {type(first).__name__} ({error})" if params else "no tensors were given"
             raise ArgumentError(
-                f"{cls.__name__}: to update needs fg.Tensor, none in {type(first).__name__} ({error})",
+                f"{cls.__name__}: to update needs fg.Tensor, {what}",
                 hint="fg.Tensor(w, requires_grad=True)",
                 at=user_line(),
             ) from error
         if bind:
-            optimizer._bound = Bound(optimizer, params)
-            optimizer.state = optimizer._bound.state
+            optimizer._bind(params)
         return optimizer
 
     @property
@@ -58,7 +65,8 @@ class Optimizer(metaclass=_Binds):
     Made with hyper-parameters alone it is for `TrainStep`. With `fg.Tensor` parameters first (or as ``params=``: a
     nesting or an iterator of leaves, each once) it is bound to them: `step` then applies the same rules to each from its
     ``.grad``, `zero_grad` forgets those, and ``state`` holds slots and scalars
-    (``opt.state["lr"] = 1e-4`` or ``opt.state["lr"][...] = 1e-4`` between steps). `TrainStep` refuses a bound one.
+    (``opt.lr = 1e-4``, ``opt.state["lr"] = 1e-4`` or ``opt.state["lr"][...] = 1e-4`` between steps, all the same).
+    Pickled and deep-copied with the tensors (less their ``.grad``). `TrainStep` refuses a bound one.
 
     >>> w = fg.Tensor([1.0, 2.0], requires_grad=True)
     >>> opt = fg.optim.SGD([w], lr=0.5)
@@ -96,6 +104,62 @@ class Optimizer(metaclass=_Binds):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set ``.grad`` of the bound tensors to None, or to zeros in place. `ArgumentError` when unbound."""
         self._tensors("zero_grad").zero_grad(set_to_none)
+
+    def _bind(self, params: Any) -> None:
+        bound = Bound(self, params)
+        for name in bound.scalars:
+            if name in vars(self) and not hasattr(type(self), name):
+                del vars(self)[name]  # read from the state from now on, by `__getattr__`
+        self.state = bound.state
+        self._bound = bound
+
+    def __getattr__(self, name: str) -> Any:
+        bound = self._bound
+        if bound is not None and name in bound.scalars:
+            return float(bound.state[name])
+        raise AttributeError(
+            f"{type(self).__name__} has no {name!r}{_HINTS.get(name, '')}", name=name, obj=self
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """On a bound optimizer hyper-parameters go on to the state, as if it were made with them."""
+        bound = self._bound
+        if bound is None:
+            object.__setattr__(self, name, value)
+            return
+        if name == "state":
+            raise self._settled(name)
+        twin = self._twin(name, value, bound)
+        if name in bound.scalars:
+            bound.write({name: check(f"{type(self).__name__}: {name}", value, -math.inf)})
+            if name not in vars(self):
+                return
+        else:
+            old, new = self.scalars, twin.scalars
+            if new.keys() != old.keys():
+                raise self._settled(name)
+            bound.write({k: v for k, v in new.items() if v != old[k]})
+            bound.forget()  # the update may read the attribute
+        object.__setattr__(self, name, getattr(twin, name))
+
+    def _twin(self, name: str, value: Any, bound: Bound) -> Any:
+        """An optimizer like this one, unbound, with another hyper-parameter; errors are those of its constructor."""
+        kind = type(self)
+        names = inspect.signature(kind).parameters
+        if name in names and all(hasattr(self, n) for n in names):
+            return kind(**({n: getattr(self, n) for n in names} | {name: value}))
+        twin = object.__new__(kind)
+        own = {k: v for k, v in vars(self).items() if k != "_bound"}
+        vars(twin).update(own | {n: float(bound.state[n]) for n in bound.scalars} | {name: value})
+        return twin
+
+    def _settled(self, name: str) -> ArgumentError:
+        kind = type(self).__name__
+        return ArgumentError(
+            f"{kind}.{name}: cannot be assigned once the optimizer is bound to tensors",
+            hint='opt.state["lr"] = ...' if name == "state" else f"a new {kind}(tensors, {name}=...)",
+            at=user_line(),
+        )
 
     def _tensors(self, what: str) -> Bound:
         if self._bound is None:

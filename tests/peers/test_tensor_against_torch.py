@@ -120,3 +120,33 @@ def test_accumulation_and_branches_are_torchs(torch: ModuleType) -> None:
     mine = run(fg.Tensor(a, requires_grad=True), np.tanh)
     expected = run(torch.tensor(a, requires_grad=True), torch.tanh)
     np.testing.assert_allclose(mine, expected, rtol=RELATIVE)
+
+
+def test_method_names_are_torchs(torch: ModuleType) -> None:
+    a = np.random.default_rng(2).standard_normal((4, 3))
+
+    def run(w: Any, x: Any, optimizer: Any) -> list[Any]:
+        seen: list[Any] = []
+        for _ in range(3):
+            optimizer.zero_grad()
+            h = x.view(-1, 4).mm(w).tanh().unsqueeze(0).sum(dim=0)
+            p = (h.matmul(w.t()) - 0.1).relu().clamp(min=0.01, max=3).softmax(dim=1)
+            loss = -p.log().mean(dim=1, keepdim=True).sum() + w.norm() + w.abs().sqrt().mean(0).sum()
+            loss = (
+                loss
+                + 0.1 * w.pow(2).sum()
+                + w.sigmoid().exp().mean()
+                + h.log_softmax(1).sum(1, keepdim=True).mean()
+            )
+            loss.backward()
+            optimizer.step()
+            seen += [loss.item(), p.numel(), p.dim(), p.argmax(dim=1).double().mean().item()]
+            w.data.sub_(w.grad, alpha=0.01).mul_(0.5).add_(0.1).div_(2)
+        return [*seen, w.norm(dim=0).tolist(), (w > 0).float().mean().item(), w.long().sum().item()]
+
+    x = np.random.default_rng(3).standard_normal(8)
+    ours, theirs = fg.Tensor(a, requires_grad=True), torch.tensor(a, requires_grad=True)
+    mine = run(ours, fg.Tensor(x), fg.optim.SGD([ours], lr=0.1))
+    expected = run(theirs, torch.tensor(x), torch.optim.SGD([theirs], lr=0.1))
+    for got, want in zip(mine, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=RELATIVE)

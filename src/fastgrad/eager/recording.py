@@ -72,8 +72,9 @@ class Node:
         counters: list[list[int]],
     ):
         for i, arg in enumerate(args):
-            if isinstance(arg, np.ndarray) and arg.flags.writeable:
-                values[i] = arg.copy()  # NumPy counts no changes
+            # NumPy counts no changes, and that an array is read-only says nothing of other views of its memory.
+            if isinstance(arg, np.ndarray):
+                values[i] = arg.copy()
         self.op, self.wanted, self.values, self.outs = op, wanted, values, outs
         self.args: Sequence[Any] | None = args
         self.number = next(Node.numbers)  # a topological order: an op's operands were made before it

@@ -22,8 +22,14 @@ def tensors_in(value: Any) -> tuple[bool, Any]:
     return any(isinstance(leaf, Tensor) for leaf in pytree.flatten(value)[0]), value
 
 
+def _share(a: Tensor, b: Tensor) -> bool:
+    """Whether a change of one would be seen in the other (what is read-only is written out before it changes)."""
+    one, other = a._array(), b._array()
+    return one.flags.writeable and other.flags.writeable and np.shares_memory(one, other)
+
+
 class Bound:
-    """The tensors of one optimizer, and its state: slots nested as the tensors were given, scalars as 0-d arrays."""
+    """The tensors of one optimizer, and its state: slots nested as the tensors were given, ``scalars`` as 0-d arrays."""
 
     def __init__(self, optimizer: Any, params: Any):
         self._optimizer = optimizer
@@ -33,12 +39,15 @@ class Bound:
         self.state: dict[str, Any] = {
             name: pytree.unflatten(structure, arrays) for name, arrays in self._slots.items()
         }
-        self._scalars = {name: np.array(float(v)) for name, v in optimizer.scalars.items()}
-        self.state |= self._scalars
+        self.scalars = {name: np.array(float(v)) for name, v in optimizer.scalars.items()}
+        self.state |= self.scalars
         self._updates: dict[tuple[int, ...], Callable[..., list[Any]]] = {}
 
     def _check(self, name: str, paths: Sequence[str]) -> None:
         seen: set[int] = set()
+        memories: dict[
+            int, list[tuple[Tensor, str]]
+        ] = {}  # by the counter that those that share memory share
         for t, path in zip(self.tensors, paths, strict=True):
             if not isinstance(t, Tensor):
                 raise ArgumentError(
@@ -59,6 +68,28 @@ class Bound:
             if id(t) in seen:
                 raise ArgumentError(f"{name}: parameter {path} is given twice", at=user_line())
             seen.add(id(t))
+            for other, where in memories.setdefault(id(t._version), []):
+                if _share(t, other):
+                    raise ArgumentError(
+                        f"{name}: parameters {where} and {path} share memory: each step would change it twice",
+                        hint="one of them, or .clone().detach().requires_grad_() of one",
+                        at=user_line(),
+                    )
+            memories[id(t._version)].append((t, path))
+
+    def write(self, scalars: Mapping[str, float]) -> None:
+        """Set scalars of the state."""
+        for name, value in scalars.items():
+            self.scalars[name][...] = value
+            self.state[name] = self.scalars[name]
+
+    def forget(self) -> None:
+        """Trace the update anew at the next step."""
+        self._updates.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled and copied without the traced updates."""
+        return vars(self) | {"_updates": {}}
 
     def step(self) -> None:
         """One update of all tensors that have a gradient; those without keep their slots as well."""
@@ -71,11 +102,11 @@ class Bound:
             update = self._updates[chosen] = self._traced(chosen)
         tensors = [self.tensors[i] for i in chosen]
         slots = [self._slots[name][i] for name in opt.slots for i in chosen]
-        for name, scalar in self._scalars.items():
+        for name, scalar in self.scalars.items():
             if self.state[name] is not scalar:  # assigned, not written: its value counts, the array stays
                 scalar[...] = self.state[name]
                 self.state[name] = scalar
-        scalars = self._scalars.values()
+        scalars = self.scalars.values()
         with np.errstate(all="ignore"):
             new = iter(
                 update(*(t._value for t in tensors), *(t._grad._value for t in tensors), *slots, *scalars)
@@ -85,7 +116,7 @@ class Bound:
         for slot in slots:
             slot[...] = next(new)
         for name in opt.advances:
-            self._scalars[name][...] = next(new)
+            self.scalars[name][...] = next(new)
 
     def _traced(self, chosen: Sequence[int]) -> Callable[..., list[Any]]:
         """The optimizer's own rules over the tensors ``chosen``, as straight-line NumPy."""
@@ -94,7 +125,7 @@ class Bound:
         def update(*values: Any) -> list[Any]:
             rows = [values[i * n : (i + 1) * n] for i in range(2 + len(opt.slots))]
             scalars: Mapping[str, Any] = opt.advance(
-                dict(zip(self._scalars, values[n * len(rows) :], strict=True))
+                dict(zip(self.scalars, values[n * len(rows) :], strict=True))
             )
             params, slots = [], []
             for p, g, *mine in zip(*rows, strict=True):
@@ -105,7 +136,7 @@ class Bound:
             return [*params, *by_slot, *(scalars[name] for name in opt.advances)]
 
         avals = [Aval(self.tensors[i].shape, self.tensors[i].dtype) for i in chosen] * (2 + len(opt.slots))
-        avals += [Aval((), np.dtype(np.float64))] * len(self._scalars)
+        avals += [Aval((), np.dtype(np.float64))] * len(self.scalars)
         # Copies: a result that is an operand (a slot that stays as it is) must not change while others are written.
         return interpret(passes.run(trace(update, avals, name="update")))
 

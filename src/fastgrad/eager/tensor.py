@@ -16,6 +16,7 @@ from ..ops.operands import as_dtype, operand
 from ..ops.pointwise import cast_p
 from .backward import backward
 from .mode import recording
+from .pytorch_names import PyTorchNames
 from .recording import Node, Recorder
 
 
@@ -35,12 +36,13 @@ def _in_place(name: str, symbol: str) -> Any:
     return method
 
 
-class Tensor(Array):
+class Tensor(PyTorchNames):
     """An array for define-by-run: ops compute at once and are recorded, `backward` fills ``.grad``.
 
     Takes all that `fastgrad.numpy`, plain ``np.*`` functions, operators and `fastgrad.nn.functional` take, by the same
-    rules and errors as in a trace. Functions made by `fg.jit`, `fg.grad` and their kin run op by op when they are given
-    tensors, or close over one, and are part of the recording; `fg.TrainStep` takes tensors as the arrays that they hold.
+    rules and errors as in a trace; methods are NumPy's, and PyTorch's where textbook loops need them (`PyTorchNames`).
+    Functions made by `fg.jit`, `fg.grad` and their kin run op by op when they are given tensors, or close over one, and
+    are part of the recording; `fg.TrainStep` takes tensors as the arrays that they hold.
     Higher derivatives are `fg.grad`'s: what `backward` computes is not recorded.
 
     Args: ``data``, a number, array, tensor or nested list, is copied; ``dtype`` converts it. ``requires_grad`` for
@@ -51,7 +53,8 @@ class Tensor(Array):
     ``t.numpy()``, as read-only arrays. In place change ``+=`` and its kin, ``t[...] = v``, ``zero_``, ``fill_``,
     ``copy_`` and an optimizer's step; where backward needs a value that was changed since, it raises `ArgumentError`.
     A ``+=`` that is itself recorded makes a new tensor under the old name.
-    A NumPy operand of a recorded op is copied each time (NumPy counts no changes): make a tensor of large data once.
+    A NumPy operand of a recorded op is copied each time, a read-only one, too (NumPy counts no changes, and other views
+    may write): make a tensor of large data once.
 
     >>> w = Tensor([1.0, 2.0], requires_grad=True)
     >>> ((w * w).sum()).backward()
