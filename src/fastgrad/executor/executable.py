@@ -70,7 +70,7 @@ class Program:
 
     @property
     def address(self) -> int:
-        """Address of ``run`` (`codegen.abi` has its C signature). The kernels it calls stay loaded while this object lives."""
+        """Address of ``run`` (its C signature: `codegen.abi`). What it calls stays loaded while this object lives."""
         return self.native.runtime.run
 
 
