@@ -13,6 +13,9 @@ from .models import MODELS
 from .quiet import QUIET_OTHERS
 from .store import FILE, FOLDER, Row, Store, in_order
 
+NAMED = 4
+"""A remark that holds in more places than this is counted instead."""
+
 
 def write(directory: Path, store: Store) -> list[Path]:
     """Write ``RESULTS.md`` and the charts below ``directory``; returns all files. Charts need matplotlib."""
@@ -166,7 +169,12 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
                     said.setdefault(f"{CONTESTANTS[name].title}: {text}", []).append(place)
     if not said:
         return []
-    return ["## Remarks", "", *(f"- {what} ({'; '.join(places)})" for what, places in said.items()), ""]
+    total = len(rows)
+    shown = {
+        what: "; ".join(places) if len(places) <= NAMED else f"in {len(places)} of {total} places"
+        for what, places in said.items()
+    }
+    return ["## Remarks", "", *(f"- {what} ({where})" for what, where in shown.items()), ""]
 
 
 def _titles(names: Sequence[str]) -> list[str]:
