@@ -114,6 +114,13 @@ def another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "available", lambda: False)
 
 
+def options_set_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compilers work under the options that the key knows, whatever the program sets meanwhile: their code is kept."""
+    monkeypatch.setenv("NUMBA_OPT", "2")
+    monkeypatch.setattr(compiler, "_built_here", None)  # never asked
+    workers.pool.close()
+
+
 def another_toolchain_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     workers.pool.close()
     monkeypatch.setattr(target, "digest", lambda digest=target.digest: digest()[::-1])
@@ -172,6 +179,7 @@ def compilers_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
         no_interpreter,
         embedded,
         another_environment,
+        options_set_later,
         another_toolchain_outside,
         compilers_that_die,
         compilers_that_cannot,

@@ -176,13 +176,13 @@ def _build(
     with Progress(len(units)) as progress:
         if workers.available():
             built = workers.pool.build(pairs, cores(), progress)
-        for i, ((key, unit), result) in enumerate(zip(units, built, strict=True)):
+        for i, ((key, unit), outside) in enumerate(zip(units, built, strict=True)):
             start = time.perf_counter()
-            result = result or _built_here(unit)
+            result = outside or _built_here(unit)
             kernel = _link(unit, key, result.symbol, result.code) if result is not None else None
             if kernel is None:  # Numba hides its object code, or it needs Numba beside it: the public way
                 kernel = _numba_keeps(unit, key)
-            elif result is not None and disk is not None and target.unchanged():
+            elif result is not None and disk is not None and (outside or target.unchanged()):
                 disk.put(key, _meta(unit, result), result.code)
             seconds = time.perf_counter() - start + (result.seconds if result is not None else 0.0)
             counts["compiled"] += 1
