@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("core",),
     ("ops",),
     ("numpy", "array", "trace"),
-    ("autodiff", "batching", "passes", "pytree"),
+    ("autodiff", "batching", "calls", "control", "passes", "pytree"),
     ("schedule", "memory"),
     ("codegen",),
     ("executor",),

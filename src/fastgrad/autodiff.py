@@ -6,7 +6,7 @@ differentiating twice is differentiating a graph that happens to come from here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .core.aval import Aval
@@ -53,8 +53,12 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Graph:
         builder = args[0].builder
         env = _Environment(zip(graph.inputs, args[:n], strict=True))
         env.update({v: lift(builder, value) for v, value in graph.captured})
+        backs: dict[Eqn, Callable[..., Sequence[Any]]] = {}
         for eqn in graph.eqns:
-            _replay(builder, eqn, env)
+            if eqn.prim.pull is not None and any(v in active for v in eqn.outputs):
+                backs[eqn] = _pull(builder, eqn, env, active)
+            else:
+                _replay(builder, eqn, env)
         cts: dict[Var, Any] = {}
 
         def accumulate(atom: Atom, ct: Any) -> None:
@@ -66,7 +70,8 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Graph:
         for eqn in reversed(graph.eqns):
             if any(v in cts for v in eqn.outputs):
                 builder.source = eqn.source
-                for atom, ct in zip(eqn.inputs, _backward(eqn, env, cts), strict=True):
+                found = _backward(eqn, env, [cts.pop(v, None) for v in eqn.outputs], backs.get(eqn))
+                for atom, ct in zip(eqn.inputs, found, strict=True):
                     accumulate(atom, ct)
         builder.source = None
         primal_outputs = [env.read(a) for a in graph.outputs]
@@ -85,17 +90,30 @@ def _replay(builder: Any, eqn: Eqn, env: _Environment) -> None:
     env.update(zip(eqn.outputs, outputs, strict=True))
 
 
-def _backward(eqn: Eqn, env: _Environment, cts: dict[Var, Any]) -> Sequence[Any]:
-    """The cotangents that one equation gives to its inputs; those of its outputs are used up."""
+def _pull(builder: Any, eqn: Eqn, env: _Environment, active: set[Var]) -> Callable[..., Sequence[Any]]:
+    """Forward of an op that brings its own backward."""
+    builder.source = eqn.source
+    wanted = tuple(isinstance(a, Var) and a in active for a in eqn.inputs)
+    assert eqn.prim.pull is not None
+    outputs, back = eqn.prim.pull([env.read(a) for a in eqn.inputs], wanted, **eqn.params)
+    env.update(zip(eqn.outputs, outputs, strict=True))
+    return back
+
+
+def _backward(
+    eqn: Eqn, env: _Environment, cts: Sequence[Any], back: Callable[..., Sequence[Any]] | None
+) -> Sequence[Any]:
+    """The cotangents that one equation gives to its inputs."""
+    if back is not None:
+        return back(cts)
     if eqn.prim.vjp is None:
         raise UnsupportedError(
             f"{eqn.prim.name}: has no reverse-mode derivative", at=eqn.source, hint="fg.stop_gradient"
         )
     outs = [env[v] for v in eqn.outputs]
-    out_cts = [cts.pop(v, None) for v in eqn.outputs]
-    if len(outs) == 1:
-        return eqn.prim.vjp(out_cts[0], outs[0], *(env.read(a) for a in eqn.inputs), **eqn.params)
-    return eqn.prim.vjp(out_cts, outs, *(env.read(a) for a in eqn.inputs), **eqn.params)
+    one = len(outs) == 1
+    inputs = [env.read(a) for a in eqn.inputs]
+    return eqn.prim.vjp(cts[0] if one else cts, outs[0] if one else outs, *inputs, **eqn.params)
 
 
 def jvp(graph: Graph) -> Graph:
@@ -113,17 +131,11 @@ def jvp(graph: Graph) -> Graph:
         env.update({v: lift(builder, value) for v, value in graph.captured})
         tangents: dict[Atom, Any] = dict(zip(float_inputs, args[n:], strict=True))
         for eqn in graph.eqns:
-            _replay(builder, eqn, env)
             mine = tuple(tangents.get(a) if isinstance(a, Var) else None for a in eqn.inputs)
             if all(t is None for t in mine) or not any(is_float(v) for v in eqn.outputs):
+                _replay(builder, eqn, env)
                 continue
-            if eqn.prim.jvp is None:
-                raise UnsupportedError(f"{eqn.prim.name}: has no forward-mode derivative", at=eqn.source)
-            outs = [env[v] for v in eqn.outputs]
-            out = eqn.prim.jvp(
-                mine, outs[0] if len(outs) == 1 else outs, *(env.read(a) for a in eqn.inputs), **eqn.params
-            )
-            for var, tangent in zip(eqn.outputs, (out,) if len(outs) == 1 else out, strict=True):
+            for var, tangent in zip(eqn.outputs, _forward(builder, eqn, env, mine), strict=True):
                 if tangent is not None:
                     tangents[var] = tangent
         builder.source = None
@@ -138,6 +150,24 @@ def jvp(graph: Graph) -> Graph:
 
     avals = [v.aval for v in graph.inputs] + [Aval(v.aval.shape, v.aval.dtype) for v in float_inputs]
     return trace(pushed, avals, name=f"jvp({graph.name})")
+
+
+def _forward(builder: Any, eqn: Eqn, env: _Environment, tangents: tuple[Any, ...]) -> Sequence[Any]:
+    """One equation, value and tangent: the values go into ``env``, the tangents of its outputs are returned."""
+    if eqn.prim.push is not None:
+        builder.source = eqn.source
+        inputs = [env.read(a) for a in eqn.inputs]
+        outputs, pushed = eqn.prim.push(inputs, tangents, **eqn.params)
+        env.update(zip(eqn.outputs, outputs, strict=True))
+        return pushed
+    if eqn.prim.jvp is None:
+        raise UnsupportedError(f"{eqn.prim.name}: has no forward-mode derivative", at=eqn.source)
+    _replay(builder, eqn, env)
+    outs = [env[v] for v in eqn.outputs]
+    one = len(outs) == 1
+    inputs = [env.read(a) for a in eqn.inputs]
+    out = eqn.prim.jvp(tangents, outs[0] if one else outs, *inputs, **eqn.params)
+    return (out,) if one else out
 
 
 def split(joint: Graph, n_inputs: int, n_outputs: int) -> tuple[Graph, Graph]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from .array import Array
@@ -14,7 +15,7 @@ from .core.aval import Aval, check_dtype
 from .core.graph import Atom, Builder, Graph, Literal, Var, verify
 from .errors import TraceError
 
-__all__ = ["Array", "current", "inline", "lift", "trace"]
+__all__ = ["Array", "close", "current", "inline", "lift", "trace"]
 
 _current: ContextVar[Builder | None] = ContextVar("fastgrad_trace", default=None)
 
@@ -46,6 +47,13 @@ def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | N
     finally:
         builder.closed = True
         _current.reset(token)
+
+
+def close(graph: Graph) -> tuple[Graph, list[Any]]:
+    """``graph`` with what it closes over as its first inputs, and those values: a graph that can be a parameter."""
+    variables = tuple(v for v, _ in graph.captured)
+    closed = replace(graph, inputs=(*variables, *graph.inputs), captured=())
+    return verify(closed, typed=graph.eqns), [value for _, value in graph.captured]
 
 
 def inline(graph: Graph, args: Sequence[Any]) -> list[Any]:

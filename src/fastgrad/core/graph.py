@@ -95,11 +95,22 @@ class Graph:
                 f"  {outs} = {eqn.prim.name}{f'[{params}]' if params else ''} {args}".ljust(68)
                 + f"  # {eqn.source}"
             )
+            lines += ["    " + line for graph in subgraphs(eqn) for line in str(graph).split("\n")]
         lines.append(f"  return {', '.join(show(a) for a in self.outputs)}")
         return "\n".join(lines)
 
 
+def subgraphs(eqn: Eqn) -> list[Graph]:
+    """The graphs among an equation's parameters (a loop's body, branches)."""
+    values = [v for p in eqn.params.values() for v in (p if isinstance(p, tuple) else (p,))]
+    return [v for v in values if isinstance(v, Graph)]
+
+
 def _show_param(value: Any) -> str:
+    if isinstance(value, Graph):
+        return value.name
+    if isinstance(value, tuple) and any(isinstance(v, Graph) for v in value):
+        return f"({','.join(map(_show_param, value))})"
     return value.name if isinstance(value, np.dtype) else str(value).replace(" ", "")
 
 

@@ -199,4 +199,16 @@ class Library:
     name: str
 
 
-Kernel = Pointwise | Reduce | View | Library
+@dataclass(frozen=True)
+class Region:
+    """Graphs among the parameters, run on the tape between its other rows: ``scan``, ``while`` or ``switch``."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """The graph ``params["graph"]``, wrapped to carry rules of its own; a pass writes it out before scheduling."""
+
+
+Kernel = Pointwise | Reduce | View | Library | Region | Call

@@ -23,7 +23,15 @@ class Primitive:
     vjp(ct, out, *inputs, **params) -> one cotangent or None per input, written in ops
     jvp(tangents, out, *inputs, **params) -> tangent of out; a tangent that is zero is None
     batch(args, batched, **params) -> out                     batched args carry the batch axis first; so does out
+                                                               (several outputs: a list, and which of them carry it)
     kernel                                                     what the schedule makes of it (`core.loops`)
+
+    An op whose parameters hold graphs (a loop, a branch, a call) computes its outputs anew together with the derivative.
+    Where they are given, these rules stand in for ``vjp`` and ``jvp``:
+
+    pull(inputs, wanted, **params) -> outputs, back           back(cts) -> one cotangent or None per input; ``wanted`` says
+                                                               which are asked for; a cotangent that is zero is None
+    push(inputs, tangents, **params) -> outputs, tangents out  a tangent that is zero is None
     """
 
     name: str
@@ -33,6 +41,8 @@ class Primitive:
     jvp: Callable[..., Any] | None
     batch: Callable[..., Any] | None
     kernel: Kernel
+    pull: Callable[..., Any] | None = None
+    push: Callable[..., Any] | None = None
 
     def abstract_outputs(self, avals: Sequence[Aval], params: Mapping[str, Any]) -> tuple[Aval, ...]:
         """The avals of all outputs."""

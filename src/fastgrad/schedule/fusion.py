@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.expr import SCALAR_ONLY, MapBuilder
 from ..core.graph import Atom, Eqn, Graph, Literal, Var
-from ..core.loops import Layout, Pointwise, Reduce, View
+from ..core.loops import Layout, Library, Pointwise, Reduce, View
 from ..errors import GraphError
 from .group import Group, as_matrices, finish
 from .library import LIBRARY
@@ -62,8 +62,10 @@ class Scheduler:
                 self.pointwise(eqn)
         elif isinstance(kernel, Reduce):
             self.reduce(eqn, kernel)
-        else:
+        elif isinstance(kernel, Library):
             LIBRARY[kernel.name](self, eqn)
+        else:
+            raise GraphError(f"{eqn.prim.name}: cannot be scheduled")
 
     def is_cheap(self, eqn: Eqn) -> bool:
         """One line over one array of the output's own shape: computed again by each reader instead of stored."""
