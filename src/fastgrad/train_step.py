@@ -283,20 +283,19 @@ class TrainStep:
         )
         second = memory.plan(schedule(self._update), *self._update_places())
         handed = [*avals, *(a.aval for a in graph.outputs[:n_results])]
-        moving: dict[Location, int] | None = None
+        repeat: tape.Repeat | None = None
         if loop is not None:
             trips, size = loop
             moving = {Location("input", n_batch - 1): 8 * size, results[0]: handed[-1].dtype.itemsize}
+            repeat = tape.Repeat(trips, moving)
             handed[n_batch - 1 :] = [
                 Aval((trips * size,), np.dtype(np.int64)),
                 Aval((trips,), handed[-1].dtype),
             ]
-        built = tape.build([tape.Segment(first), tape.Segment(second, may_pause=False)], self.threads, moving)
+        built = tape.build([tape.Segment(first), tape.Segment(second, may_pause=False)], self.threads, repeat)
         native = Native(built, handed, n_batch, captured.addresses(), self.threads)
         program = Program([first, second], native, time.perf_counter() - start, why)
         workspace = native.workspace(state.address)
-        if loop is not None:
-            workspace.repeat(loop[0])
         return StepSignature(graph, handed, tree, None, program, workspace, captured)
 
     def _interpreted(self, graph: Graph) -> Callable[..., list[np.ndarray]]:

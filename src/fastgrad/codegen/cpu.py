@@ -42,7 +42,7 @@ import numpy as np
 from ..core.aval import short
 from ..core.expr import Map, op_name
 from ..core.loops import StrideKind
-from ..schedule import Gemm, Loop, Routine, Step, nest
+from ..schedule import Computed, Gemm, Loop, Routine, nest
 from .routines import ROUTINES
 from .simd.gemm import gemm_source
 from .simd.tile import Tile, host_tile
@@ -67,14 +67,14 @@ LINE_COST = {
 class Source:
     """A step's kernel: its text (the key of the compiled code), descriptor words, number of tiles, a guess of its time."""
 
-    step: Step
+    step: Computed
     text: str
     words: tuple[Word, ...]
     tiles: int
     cost_ns: float
 
 
-def emit(step: Step) -> Source:
+def emit(step: Computed) -> Source:
     """The kernel of one step."""
     if isinstance(step, Loop):
         return _loop(step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import count
 from typing import Any
@@ -12,10 +12,11 @@ import numpy as np
 
 from ..core.expr import SCALAR_ONLY, MapBuilder
 from ..core.graph import Atom, Eqn, Graph, Literal, Var
-from ..core.loops import Layout, Library, Pointwise, Reduce, View
+from ..core.loops import Layout, Library, Pointwise, Reduce, Region, View
 from ..errors import GraphError
 from .group import Group, as_matrices, finish
 from .library import LIBRARY
+from .regions import region
 from .steps import Buffer, Ref, Schedule
 
 MAX_LAZY = 3
@@ -26,8 +27,8 @@ _CHEAP = frozenset(
 
 
 class Scheduler:
-    def __init__(self, graph: Graph):
-        self.graph = graph
+    def __init__(self, graph: Graph, schedule: Callable[[Graph], Schedule]):
+        self.graph, self.schedule = graph, schedule
         self.order = count()
         self.groups: list[Group] = []
         self.home: dict[Var, Group] = {}  # which group computes a value
@@ -64,6 +65,8 @@ class Scheduler:
             self.reduce(eqn, kernel)
         elif isinstance(kernel, Library):
             LIBRARY[kernel.name](self, eqn)
+        elif isinstance(kernel, Region):
+            region(self, eqn, self.schedule)
         else:
             raise GraphError(f"{eqn.prim.name}: cannot be scheduled")
 

@@ -39,7 +39,7 @@ def _matrices(s: Scheduler, atom: Atom) -> Ref:
     return Ref(ref.buffer, layout)
 
 
-def _contiguous(s: Scheduler, atom: Atom) -> Ref:
+def contiguous(s: Scheduler, atom: Atom) -> Ref:
     """The atom as a contiguous buffer, copied if need be."""
     if isinstance(atom, Var):
         ref = s.stored(atom)
@@ -52,14 +52,14 @@ def _contiguous(s: Scheduler, atom: Atom) -> Ref:
 
 
 def _routine(s: Scheduler, eqn: Eqn, sizes: tuple[int, ...]) -> None:
-    reads = tuple(_contiguous(s, a) for a in eqn.inputs)
+    reads = tuple(contiguous(s, a) for a in eqn.inputs)
     inputs = [a for a in eqn.inputs if isinstance(a, Var)]
     group = s.open("routine", (), max((s.level(a) for a in inputs), default=-1) + 1)
     group.producers.update(home for a in inputs if (home := s.home.get(a)) is not None)
     out = eqn.outputs[0]
     ref = Ref(Buffer(out.aval.size, out.aval.dtype), Layout.contiguous(out.aval.shape))
     s.place[out], s.home[out] = ref, group
-    group.routine = Routine(eqn.prim.name, reads, (ref,), sizes, (eqn,))
+    group.step = Routine(eqn.prim.name, reads, (ref,), sizes, (eqn,))
 
 
 def _take(s: Scheduler, eqn: Eqn) -> None:

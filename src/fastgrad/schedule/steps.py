@@ -126,7 +126,34 @@ class Routine:
         return f"{self.name}{list(self.sizes)}"
 
 
-Step = Loop | Gemm | Routine
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Schedules that run between the other rows of the tape, on buffers of the steps around them.
+
+    scan      parts: body                reads: shared, init, xs          writes: carry, ys
+    while     parts: condition, body     reads: the condition's shared, the body's shared, init       writes: carry
+    switch    parts: branches            reads: index, operands           writes: outputs
+
+    A body's inputs are its shared operands, the carry, and slices of ``xs``; ``trips`` counts a loop's iterations at most.
+    """
+
+    kind: str
+    parts: tuple[Schedule, ...]
+    reads: tuple[Ref, ...]
+    writes: tuple[Ref, ...]
+    shared: tuple[int, ...] = ()  # a part each
+    carry: int = 0
+    trips: int = 1
+    reverse: bool = False
+    eqns: tuple[Eqn, ...] = ()
+
+    def __str__(self) -> str:
+        size = f"[{self.trips}{' reversed' if self.reverse else ''}]" if self.kind == "scan" else ""
+        return f"{self.kind}{size}"
+
+
+Computed = Loop | Gemm | Routine
+Step = Computed | Region
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +185,8 @@ class Schedule:
             lines.append(
                 f"  {i:3d} {writes} = {step} {reads}".ljust(76) + "  # " + " ".join(_names(step.eqns))
             )
+            for part in step.parts if isinstance(step, Region) else ():
+                lines += ["      " + line for line in str(part).split("\n")]
         return "\n".join(lines)
 
 
