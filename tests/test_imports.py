@@ -17,7 +17,7 @@ ROOT = Path(fastgrad.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "locks", "machine", "version"),
     ("core",),
-    ("ops",),
+    ("interpreter", "ops"),
     ("numpy", "array", "trace"),
     ("autodiff", "batching", "calls", "control", "passes", "pytree"),
     ("schedule", "memory"),
@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "arguments",
         "api",
+        "control_flow",
         "pullback",
         "graph_builder",
         "train_step",

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from .api import grad as grad
     from .api import jit as jit
     from .api import value_and_grad as value_and_grad
+    from .control_flow import cond as cond
+    from .control_flow import fori_loop as fori_loop
+    from .control_flow import scan as scan
+    from .control_flow import switch as switch
+    from .control_flow import while_loop as while_loop
     from .eager import Tensor as Tensor
     from .eager import no_grad as no_grad
     from .graph_builder import Graph as Graph
@@ -32,19 +37,24 @@ _HOMES = {
     "Graph": "graph_builder",
     "Tensor": "eager",
     "TrainStep": "train_step",
+    "cond": "control_flow",
     "data": "",
     "errors": "",
     "explain": "inspection",
+    "fori_loop": "control_flow",
     "grad": "api",
     "jit": "api",
     "nn": "",
     "no_grad": "eager",
     "numpy": "",
     "optim": "",
+    "scan": "control_flow",
     "stop_gradient": "ops.pointwise",
+    "switch": "control_flow",
     "train": "",
     "value_and_grad": "api",
     "vjp": "pullback",
+    "while_loop": "control_flow",
 }
 """The module of each public name; "" for a module that is one itself."""
 

@@ -12,8 +12,8 @@ from typing import Any
 from .core.aval import Aval
 from .core.graph import Atom, Eqn, Graph, Literal, Var, verify
 from .errors import UnsupportedError
-from .ops.shaping import filled
-from .trace import lift, trace
+from .ops.shaping import broadcast_to_p, filled
+from .trace import current, lift, trace
 
 
 def is_float(atom: Atom) -> bool:
@@ -28,13 +28,13 @@ class _Environment(dict):
         return atom if isinstance(atom, Literal) else self[atom]
 
 
-def _active(graph: Graph, wrt: Sequence[int]) -> set[Var]:
+def active(graph: Graph, wrt: Sequence[int]) -> set[Var]:
     """The float values that depend on the inputs ``wrt``."""
-    active = {graph.inputs[i] for i in wrt}
+    found = {graph.inputs[i] for i in wrt}
     for eqn in graph.eqns:
-        if any(a in active for a in eqn.inputs if isinstance(a, Var)):
-            active.update(v for v in eqn.outputs if is_float(v))
-    return active
+        if any(a in found for a in eqn.inputs if isinstance(a, Var)):
+            found.update(v for v in eqn.outputs if is_float(v))
+    return found
 
 
 def vjp(graph: Graph, wrt: Sequence[int]) -> Graph:
@@ -46,23 +46,24 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Graph:
     used several times add up.
     """
     wrt, n = tuple(wrt), len(graph.inputs)
-    active = _active(graph, wrt)
+    live = active(graph, wrt)
     float_outputs = [a for a in graph.outputs if is_float(a)]
 
     def joint(*args: Any) -> list[Any]:
-        builder = args[0].builder
+        builder = current()
+        assert builder is not None
         env = _Environment(zip(graph.inputs, args[:n], strict=True))
         env.update({v: lift(builder, value) for v, value in graph.captured})
         backs: dict[Eqn, Callable[..., Sequence[Any]]] = {}
         for eqn in graph.eqns:
-            if eqn.prim.pull is not None and any(v in active for v in eqn.outputs):
-                backs[eqn] = _pull(builder, eqn, env, active)
+            if eqn.prim.pull is not None and any(v in live for v in eqn.outputs):
+                backs[eqn] = _pull(builder, eqn, env, live)
             else:
                 _replay(builder, eqn, env)
         cts: dict[Var, Any] = {}
 
         def accumulate(atom: Atom, ct: Any) -> None:
-            if ct is not None and isinstance(atom, Var) and atom in active:
+            if ct is not None and isinstance(atom, Var) and atom in live:
                 cts[atom] = cts[atom] + ct if atom in cts else ct
 
         for atom, ct in zip(float_outputs, args[n:], strict=True):
@@ -90,10 +91,10 @@ def _replay(builder: Any, eqn: Eqn, env: _Environment) -> None:
     env.update(zip(eqn.outputs, outputs, strict=True))
 
 
-def _pull(builder: Any, eqn: Eqn, env: _Environment, active: set[Var]) -> Callable[..., Sequence[Any]]:
+def _pull(builder: Any, eqn: Eqn, env: _Environment, live: set[Var]) -> Callable[..., Sequence[Any]]:
     """Forward of an op that brings its own backward."""
     builder.source = eqn.source
-    wanted = tuple(isinstance(a, Var) and a in active for a in eqn.inputs)
+    wanted = tuple(isinstance(a, Var) and a in live for a in eqn.inputs)
     assert eqn.prim.pull is not None
     outputs, back = eqn.prim.pull([env.read(a) for a in eqn.inputs], wanted, **eqn.params)
     env.update(zip(eqn.outputs, outputs, strict=True))
@@ -122,14 +123,24 @@ def jvp(graph: Graph) -> Graph:
     Inputs: those of ``graph``, then a tangent for each float input. Outputs: those of ``graph``, then a tangent for each
     float output. Tangents that are zero by construction are never computed (Wengert 1964).
     """
+    given = [is_float(v) for v in graph.inputs]
+    return push(graph, given, [is_float(a) for a in graph.outputs])[0]
+
+
+def push(graph: Graph, given: Sequence[bool], wanted: Sequence[bool]) -> tuple[Graph, tuple[bool, ...]]:
+    """`jvp`, where tangents may be zero: inputs without a ``given`` one have none, and an output that is not ``wanted``
+    gets one only where it is not zero by construction. Returns too which outputs have one.
+    """
     n = len(graph.inputs)
-    float_inputs = [v for v in graph.inputs if is_float(v)]
+    moving = [v for v, g in zip(graph.inputs, given, strict=True) if g]
+    tangents: dict[Atom, Any] = {}
 
     def pushed(*args: Any) -> list[Any]:
-        builder = args[0].builder
+        builder = current()
+        assert builder is not None
         env = _Environment(zip(graph.inputs, args[:n], strict=True))
         env.update({v: lift(builder, value) for v, value in graph.captured})
-        tangents: dict[Atom, Any] = dict(zip(float_inputs, args[n:], strict=True))
+        tangents.update(zip(moving, args[n:], strict=True))
         for eqn in graph.eqns:
             mine = tuple(tangents.get(a) if isinstance(a, Var) else None for a in eqn.inputs)
             if all(t is None for t in mine) or not any(is_float(v) for v in eqn.outputs):
@@ -140,16 +151,17 @@ def jvp(graph: Graph) -> Graph:
                     tangents[var] = tangent
         builder.source = None
         results = [env.read(a) for a in graph.outputs]
-        for atom in graph.outputs:
-            if is_float(atom):
-                tangent = tangents.get(atom) if isinstance(atom, Var) else None
-                results.append(
-                    filled(args[0], atom.aval.shape, 0, atom.aval.dtype) if tangent is None else tangent
-                )
+        for atom, want in zip(graph.outputs, wanted, strict=True):
+            if atom in tangents:
+                results.append(tangents[atom])
+            elif want:
+                zero = Literal(atom.aval.dtype.type(0))
+                results += builder.emit(broadcast_to_p, [zero], {"shape": atom.aval.shape})
         return results
 
-    avals = [v.aval for v in graph.inputs] + [Aval(v.aval.shape, v.aval.dtype) for v in float_inputs]
-    return trace(pushed, avals, name=f"jvp({graph.name})")
+    avals = [v.aval for v in graph.inputs] + [Aval(v.aval.shape, v.aval.dtype) for v in moving]
+    joint = trace(pushed, avals, name=f"jvp({graph.name})")
+    return joint, tuple(a in tangents or want for a, want in zip(graph.outputs, wanted, strict=True))
 
 
 def _forward(builder: Any, eqn: Eqn, env: _Environment, tangents: tuple[Any, ...]) -> Sequence[Any]:

@@ -22,7 +22,7 @@ from .errors import ArgumentError, DTypeError, ShapeError, TraceError
 from .executor import tape
 from .executor.cpu import Captured, Native
 from .executor.executable import Program, check_backend
-from .executor.interpreter import interpret
+from .interpreter import interpret
 from .locks import Lock
 from .memory import Location
 from .minibatches import IndexCheck, batch_array, batch_item, check_options, common_length, index_check

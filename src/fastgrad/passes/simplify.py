@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from ..core.aval import Aval
 from ..core.graph import Atom, Eqn, Graph, Var
-from ..core.loops import Pointwise, View
+from ..core.loops import Pointwise, Region, View
 from .rewrite import substitute
 
 
@@ -24,6 +24,8 @@ def simplify(graph: Graph) -> Graph:
     made: dict[Var, Eqn] = {}
 
     def rule(eqn: Eqn) -> Eqn | Atom | list[Eqn]:
+        if isinstance(eqn.prim.kernel, Region):
+            return eqn
         late = _broadcast_late(_implicit_broadcast(eqn, made), made)
         result = _identity(late[0], made) if len(late) == 1 else late
         for new in result if isinstance(result, list) else [result]:
