@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import nn as nn
     from . import numpy as numpy
     from . import optim as optim
+    from . import random as random
     from . import train as train
     from .api import grad as grad
     from .api import jit as jit
@@ -41,6 +42,7 @@ _HOMES = {
     "no_grad": "eager",
     "numpy": "",
     "optim": "",
+    "random": "",
     "stop_gradient": "ops.pointwise",
     "train": "",
     "value_and_grad": "api",

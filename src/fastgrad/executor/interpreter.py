@@ -48,7 +48,7 @@ def interpret(graph: Graph, *, copies: bool = True) -> Callable[..., list[Any]]:
         for var in eqn.outputs:
             names[var] = f"v{len(names)}"
         call = f"op{i}({', '.join(args)})"
-        floats = eqn.inputs[0].aval.dtype.kind == "f"
+        floats = bool(eqn.inputs) and eqn.inputs[0].aval.dtype.kind == "f"
         if floats and eqn.prim.name in _INFIX:
             call = f" {_INFIX[eqn.prim.name]} ".join(args)
         elif floats and eqn.prim.name in _DIRECT:
@@ -118,8 +118,8 @@ def _own(value: Any) -> np.ndarray:
 
 def _bound(eqn: Eqn) -> Callable[..., Any]:
     """The reference with its parameters; a routine that may refuse its operands says at which line of the user's."""
-    floats = eqn.inputs[0].aval.dtype.kind == eqn.outputs[0].aval.dtype.kind == "f"
-    if eqn.prim.name == "cast" and floats and not eqn.outputs[0].aval.shape:
+    kinds = {a.aval.dtype.kind for a in (*eqn.inputs[:1], *eqn.outputs[:1])}
+    if eqn.prim.name == "cast" and kinds == {"f"} and not eqn.outputs[0].aval.shape:
         return eqn.params["dtype"].type
     call = partial(eqn.prim.reference, **eqn.params) if eqn.params else eqn.prim.reference
     if not isinstance(eqn.prim.kernel, Library):

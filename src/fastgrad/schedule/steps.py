@@ -28,6 +28,12 @@ class Buffer:
         return self.size * self.dtype.itemsize
 
 
+class Indices(Buffer):
+    """No storage at all: element i is i. To load one is arithmetic on the loop's own counters."""
+
+    __slots__ = ()
+
+
 class Ref(NamedTuple):
     """A strided window of a buffer."""
 
