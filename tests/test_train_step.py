@@ -344,7 +344,7 @@ def test_gaps_stay_zero():
         for dtype in (np.dtype(np.float64), np.dtype(np.float32)):
             flat = step._state.flat(name, dtype)
             gap = np.ones(flat.size, bool)
-            for leaf in step._state.leaves:
+            for leaf in step._state.leaves(name):
                 if leaf.dtype == dtype:
                     assert leaf.start * dtype.itemsize % 64 == 0
                     gap[leaf.start : leaf.start + leaf.size] = False
