@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "signatures",
         "state",
         "step_signature",
+        "step_loss",
         "inspection",
         "eager",
         "testing",
