@@ -17,7 +17,7 @@ import numpy as np
 from .core.expr import MapBuilder
 from .core.loops import Layout
 from .errors import GraphError
-from .schedule import Buffer, Loop, Ref, Region, Schedule, Step
+from .schedule import Buffer, Indices, Loop, Ref, Region, Schedule, Step
 
 ALIGN = 64
 """Bytes: a cache line, and the widest vector."""
@@ -225,7 +225,7 @@ def _liveness(
     alive: dict[Buffer, Interval] = {}
     for i, step in enumerate(steps):
         for ref in (*step.writes, *step.reads):
-            if ref.buffer not in placed:
+            if ref.buffer not in placed and not isinstance(ref.buffer, Indices):
                 alive[ref.buffer] = Interval(alive[ref.buffer].first if ref.buffer in alive else i, i)
         if isinstance(step, Region):
             alive[regions[step].scratch] = Interval(i, i)

@@ -17,7 +17,7 @@ from ..errors import GraphError
 from .group import Group, as_matrices, finish
 from .library import LIBRARY
 from .regions import region
-from .steps import Buffer, Ref, Schedule
+from .steps import Buffer, Indices, Ref, Schedule
 
 MAX_LAZY = 3
 """Cheap lines in a row that readers compute again; a longer chain is stored."""
@@ -168,8 +168,9 @@ class Scheduler:
             if a not in group.values:
                 if a not in self.place and a not in self.home:
                     return False
-                layout = as_matrices(self.stored(a).layout.broadcast(group.shape))
-                if layout is None or layout.axes[2].kind == "run":
+                ref = self.stored(a)
+                layout = as_matrices(ref.layout.broadcast(group.shape))
+                if layout is None or isinstance(ref.buffer, Indices) or layout.axes[2].kind == "run":
                     return False
         return True
 
@@ -300,7 +301,8 @@ class Scheduler:
             return None
         ref = self.stored(atom)
         whole = ref.layout.is_contiguous and ref.layout.offset == 0 and ref.buffer.size == atom.aval.size
-        return ref.buffer if whole and ref.buffer not in self.taken else None
+        fits = whole and not isinstance(ref.buffer, Indices)
+        return ref.buffer if fits and ref.buffer not in self.taken else None
 
     def sorted_groups(self) -> list[Group]:
         """A topological order that stays close to the program's, so that values die soon (Kahn 1962)."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..core.graph import Atom, Eqn, Literal, Var
 from ..core.loops import Layout
 from .group import Group, as_matrices
-from .steps import Buffer, Ref, Routine
+from .steps import Buffer, Indices, Ref, Routine
 
 if TYPE_CHECKING:
     from .fusion import Scheduler
@@ -30,7 +30,7 @@ def _matrices(s: Scheduler, atom: Atom) -> Ref:
     """The operand of a product as one batch axis over matrices; copied where its batch axes do not merge."""
     assert isinstance(atom, Var), "matmul operands have at least two axes"
     ref = s.stored(atom)
-    layout = as_matrices(ref.layout)
+    layout = None if isinstance(ref.buffer, Indices) else as_matrices(ref.layout)
     if layout is None:
         ref = s.copy(atom)
         s.home[atom], s.place[atom] = s.groups[-1], ref
@@ -43,7 +43,7 @@ def contiguous(s: Scheduler, atom: Atom) -> Ref:
     """The atom as a contiguous buffer, copied if need be."""
     if isinstance(atom, Var):
         ref = s.stored(atom)
-        if ref.layout.is_contiguous:
+        if ref.layout.is_contiguous and not isinstance(ref.buffer, Indices):
             return ref
     ref = s.copy(atom)
     if isinstance(atom, Var):
@@ -137,6 +137,16 @@ def _join_windows(s: Scheduler, out: Var, whole: Ref, groups: list[Group]) -> No
     s.place[out], s.home[out] = whole, last
 
 
+def _iota(s: Scheduler, eqn: Eqn) -> None:
+    """No step: whoever reads it computes it from its loop's counters."""
+    out = eqn.outputs[0]
+    s.place[out] = Ref(Indices(out.aval.size, out.aval.dtype), Layout.contiguous(out.aval.shape))
+
+
+def _permutation(s: Scheduler, eqn: Eqn) -> None:
+    _routine(s, eqn, (eqn.inputs[0].aval.size // 2, eqn.params["n"]))
+
+
 LIBRARY = {
     "matmul": _matmul,
     "take": _take,
@@ -144,4 +154,6 @@ LIBRARY = {
     "check_index": _check_index,
     "concatenate": _concatenate,
     "pad": _pad,
+    "iota": _iota,
+    "permutation": _permutation,
 }

@@ -28,6 +28,12 @@ class Buffer:
         return self.size * self.dtype.itemsize
 
 
+class Indices(Buffer):
+    """No storage at all: element i is i. To load one is arithmetic on the loop's own counters."""
+
+    __slots__ = ()
+
+
 class Ref(NamedTuple):
     """A strided window of a buffer."""
 
@@ -175,7 +181,7 @@ class Schedule:
 
         def show(ref: Ref) -> str:
             if ref.buffer not in names:
-                names[ref.buffer] = f"b{next(number)}"
+                names[ref.buffer] = "iota" if isinstance(ref.buffer, Indices) else f"b{next(number)}"
             kinds = "".join({"unit": "1", "zero": "0", "run": "s"}[a.kind] for a in ref.layout.axes)
             return f"{names[ref.buffer]}<{kinds}>"
 
