@@ -10,6 +10,7 @@ fill one axis without a gap. Exact, but for the sign of a zero: -0.0 + 0.0 is 0.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from ..core.graph import Atom, Eqn, Graph, Var
@@ -20,24 +21,29 @@ from .rewrite import substitute
 def assemble(graph: Graph) -> Graph:
     """One sweep; a sum inside a larger sum of pieces is left to that."""
     made = {v: e for e in graph.eqns for v in e.outputs}
-    uses: dict[Var, int] = {}
-    for atom in [*(a for e in graph.eqns for a in e.inputs), *graph.outputs]:
-        if isinstance(atom, Var):
-            uses[atom] = uses.get(atom, 0) + 1
+    uses = Counter(a for e in graph.eqns for a in e.inputs if isinstance(a, Var))
+    uses.update(a for a in graph.outputs if isinstance(a, Var))
+    within = {
+        a for e in graph.eqns if e.prim.name == "add" for a in e.inputs if isinstance(a, Var) and uses[a] == 1
+    }
 
-    def pieces(atom: Atom, root: bool) -> list[Eqn] | None:
-        eqn = made.get(atom) if isinstance(atom, Var) else None
-        if eqn is None or not (root or uses[eqn.outputs[0]] == 1):
-            return None
-        if eqn.prim.name == "pad":
-            return [eqn]
-        if eqn.prim.name != "add":
-            return None
-        left, right = (pieces(a, False) for a in eqn.inputs)
-        return None if left is None or right is None else left + right
+    def pieces(root: Eqn) -> list[Eqn] | None:
+        """The pads that ``root`` adds up, itself or by sums that nothing else reads."""
+        found: list[Eqn] = []
+        stack: list[Atom] = list(root.inputs)
+        while stack:
+            atom = stack.pop()
+            eqn = made.get(atom) if atom in within and isinstance(atom, Var) else None
+            if eqn is not None and eqn.prim.name == "add":
+                stack += eqn.inputs
+            elif eqn is not None and eqn.prim.name == "pad":
+                found.append(eqn)
+            else:
+                return None
+        return found
 
     def rule(eqn: Eqn) -> Eqn:
-        found = pieces(eqn.outputs[0], True) if eqn.prim.name == "add" else None
+        found = pieces(eqn) if eqn.prim.name == "add" and eqn.outputs[0] not in within else None
         axis = _axis(found) if found else None
         if found is None or axis is None:
             return eqn

@@ -290,11 +290,38 @@ class Scheduler:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
+    def computes(self, group: Group, var: Var) -> bool:
+        """Whether the loop nest ``group`` has ``var`` at hand, element by element, and room for one more store of it."""
+        plain = group.kind == "loop" and var.aval.shape == group.shape and not self.folded(group, var)
+        return plain and var in group.values and group.room()
+
     def output(self, atom: Atom) -> Buffer:
-        """A buffer of its own for an output: the value's if a step wrote it whole and no other output claims it."""
-        buffer = self.own_buffer(atom) or self.copy(atom).buffer
+        """A buffer of its own for an output: the value's if a step wrote it whole and no other output claims it.
+
+        Otherwise a copy, made by a step that has the value at hand where there is one.
+        """
+        buffer = self.own_buffer(atom) or (self.store_again(atom) or self.copy(atom)).buffer
         self.taken.add(buffer)
         return buffer
+
+    def store_again(self, atom: Atom) -> Ref | None:
+        """A second place for a value, stored by the step that computes it or by one that loads it anyway."""
+        if not isinstance(atom, Var) or not atom.aval.shape:
+            return None
+        home = self.home.get(atom)
+        if home is not None and self.computes(home, atom):
+            group, value = home, home.values[atom]
+        else:
+            ref = self.stored(atom)
+            key = (ref.buffer, ref.layout)
+            readers = (g for g in self.groups if key in g.loads and g.shape == atom.aval.shape)
+            found = next((g for g in readers if g.kind == "loop" and g not in self.merged and g.room()), None)
+            if found is None:
+                return None
+            group, value = found, found.loads[key][1]
+        again = Var(atom.aval)
+        group.values[again], self.home[again] = value, group
+        return self.stored(again)
 
     def own_buffer(self, atom: Atom) -> Buffer | None:
         if not isinstance(atom, Var):

@@ -80,7 +80,7 @@ def _check_index(s: Scheduler, eqn: Eqn) -> None:
 
 
 def _concatenate(s: Scheduler, eqn: Eqn) -> None:
-    """One copy a part, each into its window of the result."""
+    """Each part into its window of the result: by the step that computes it if it lies nowhere else, or by a copy."""
     out, axis = eqn.outputs[0], eqn.params["axis"]
     whole = Ref(Buffer(out.aval.size, out.aval.dtype), Layout.contiguous(out.aval.shape))
     start, groups = 0, []
@@ -112,8 +112,12 @@ def _window(s: Scheduler, whole: Ref, atom: Atom, axis: int, start: int, stop: i
     shape = whole.layout.shape
     starts = [start if i == axis else 0 for i in range(len(shape))]
     stops = [stop if i == axis else n for i, n in enumerate(shape)]
-    layout = whole.layout.slice(starts, stops, [1] * len(shape))
-    return _copy_into(s, Ref(whole.buffer, layout), atom, eqn)
+    target = Ref(whole.buffer, whole.layout.slice(starts, stops, [1] * len(shape)))
+    home = s.home.get(atom) if isinstance(atom, Var) and atom not in s.lazy else None
+    if home is not None and isinstance(atom, Var) and atom not in s.place and s.computes(home, atom):
+        s.place[atom] = home.stores[atom] = target
+        return home
+    return _copy_into(s, target, atom, eqn)
 
 
 def _copy_into(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Group | None = None) -> Group:
