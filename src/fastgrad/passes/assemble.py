@@ -27,12 +27,10 @@ def assemble(graph: Graph) -> Graph:
 
     def pieces(atom: Atom, root: bool) -> list[Eqn] | None:
         eqn = made.get(atom) if isinstance(atom, Var) else None
-        if eqn is None or not (root or uses[eqn.outputs[0]] == 1):
+        if eqn is None or eqn.prim.name not in ("add", "pad") or not (root or uses[atom] == 1):
             return None
         if eqn.prim.name == "pad":
             return [eqn]
-        if eqn.prim.name != "add":
-            return None
         left, right = (pieces(a, False) for a in eqn.inputs)
         return None if left is None or right is None else left + right
 
