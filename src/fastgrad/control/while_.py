@@ -26,7 +26,7 @@ from ..core.primitive import Primitive
 from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, user_line
 from ..interpreter import runner
 from ..ops.comparison import logical_and
-from ..ops.operands import operand, shape_of
+from ..ops.operands import shape_of
 from ..ops.pointwise import cast, cast_p, convert, select_p
 from ..ops.reduce import any as any_
 from ..ops.shaping import broadcast_to_p, reshape_p
@@ -295,7 +295,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     if not isinstance(lower, Tracer) and not isinstance(upper, Tracer):
         numbers = np.arange(operator.index(lower), operator.index(upper), dtype=_INT)
         return scan(lambda val, i: (body_fun(_as_python(i), val), None), init_val, numbers)[0]
-    first, last = (convert(operand(v), _INT) for v in (lower, upper))
+    first, last = (convert(v, _INT) if isinstance(v, Tracer) else operator.index(v) for v in (lower, upper))
 
     def body(state: tuple) -> tuple:
         i, val = state
