@@ -5,14 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
 from . import numpy as fnp
 from .core.graph import Tracer
 from .errors import DTypeError, ShapeError, TraceError, UnsupportedError, user_line
-from .ops.index import getitem
+from .ops.assign import assign
+from .ops.at import At
+from .ops.movement import ravel
+from .ops.pointwise import cast
+from .ops.subscript import subscript
+from .views import View, handle, index, store
 
 
 def _binary(op: Callable[[Any, Any], Any]) -> Any:
@@ -32,21 +37,32 @@ def _reflected(op: Callable[[Any, Any], Any]) -> Any:
 def _in_place(symbol: str, op: Callable[[Any, Any], Any]) -> Any:
     def method(self: Array, other: Any) -> Any:
         out = op(self, other)
-        if out.shape != self.shape:
-            raise ShapeError(
-                f"a {symbol} b: keeps the shape of a, got {self.aval} and {getattr(other, 'aval', other)}",
-                hint=f"a = a {symbol[:-1]} b",
-                at=user_line(),
-            )
-        if not np.can_cast(out.dtype, self.dtype, "same_kind"):
-            raise DTypeError(
-                f"a {symbol} b: keeps the dtype of a, {self.aval} cannot hold {out.aval}",
-                hint=f"a = a {symbol[:-1]} b",
-                at=user_line(),
-            )
-        return fnp.astype(out, self.dtype)
+        if not self.aval.shape and not isinstance(self, View):
+            return out  # what NumPy gives for one element is a number, and numbers do not change
+        _change(self, f"a {symbol} b", out, other)
+        return self
 
     return method
+
+
+def _change(self: Array, what: str, out: Any, other: Any) -> None:
+    """Give ``self`` the value ``out``, which an op computed of it; shape and dtype stay."""
+    hint = f"a = a {what[2:-3]} b" if what.startswith("a ") else "leave out= away"
+    if out.shape != self.shape:
+        raise ShapeError(
+            f"{what}: keeps the shape of a, got {self.aval} and {getattr(other, 'aval', other)}",
+            hint=hint,
+            at=user_line(),
+        )
+    if not np.can_cast(out.dtype, self.dtype, "same_kind"):
+        raise DTypeError(
+            f"{what}: keeps the dtype of a, {self.aval} cannot hold {out.aval}", hint=hint, at=user_line()
+        )
+    store(self, (), cast(out, self.dtype))
+
+
+_AT = {np.add: "add", np.multiply: "mul", np.maximum: "max", np.minimum: "min"}
+"""The ufuncs with an ``.at`` for traced arrays."""
 
 
 def _operand_like(value: Any) -> bool:
@@ -58,6 +74,7 @@ class Array(Tracer):
 
     __slots__ = ()
     __array_priority__ = 1000.0
+    view_type: ClassVar[type[View] | None] = None  # `ArrayView`, which is defined below
 
     # --- what is known ------------------------------------------------------------------------------------------
 
@@ -177,7 +194,27 @@ class Array(Tracer):
         return fnp.invert(self)
 
     def __getitem__(self, key: Any) -> Any:
-        return getitem(self, key)
+        return index(self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(value, View) and value.parent is self and value.key is key:
+            return  # ``x[i] += v`` has written to the view already
+        if isinstance(value, list | tuple):
+            value = fnp.asarray(value)
+        items = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(i, Tracer) and i.aval.dtype.kind == "b" for i in items):
+            store(self, (), assign(handle(self), key, value))
+        else:
+            store(self, subscript(self, key, writing=True).steps, value)
+
+    @property
+    def at(self) -> At:
+        """``x.at[i].set(v)``, ``add``, ``multiply``, ...: a new array, ``x`` stays (see `fnp.at`)."""
+        return At(self)
+
+    def fill(self, value: Any) -> None:
+        """All elements set to one value."""
+        self[...] = value
 
     def __iter__(self) -> Iterator[Any]:
         if not self.shape:
@@ -249,16 +286,16 @@ class Array(Tracer):
         return fnp.ravel(self)
 
     def flatten(self) -> Any:
-        """`fnp.ravel`: a traced value never changes, so it needs no copy."""
-        return fnp.ravel(self)
+        """The elements as a vector of their own: a copy, where `ravel` is a view."""
+        return ravel(self)
 
     def copy(self) -> Any:
-        """The value itself: it never changes."""
-        return self
+        """A handle of its own on the same value: what is written to one is not seen by the other."""
+        return handle(self)
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
-        """`fnp.astype`."""
-        return fnp.astype(self, dtype)
+        """`fnp.astype`; with ``copy=False`` the array itself where it has that dtype."""
+        return fnp.astype(self, dtype, copy=copy)
 
     def dot(self, other: Any) -> Any:
         """`fnp.dot`."""
@@ -276,16 +313,26 @@ class Array(Tracer):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-        if kwargs.get("out") is not None:
+        (target,) = kwargs.pop("out", None) or (None,)
+        if method == "at":
+            target = inputs[0]
+        if target is not None and not isinstance(target, Array):
             raise TraceError(
                 f"{name}: a traced value cannot be stored in a NumPy array", hint="a = a + b", at=user_line()
             )
+        if method == "at" and ufunc in _AT:
+            store(target, (), assign(handle(target), *inputs[1:], _AT[ufunc]))
+            return None
         table = {"__call__": fnp.UFUNCS, "reduce": fnp.REDUCTIONS}.get(method, {})
         if ufunc not in table:
             raise _unsupported(name)
         if method == "reduce":
             kwargs = {"axis": 0, **kwargs}
-        return _call(name, table[ufunc], inputs, kwargs)
+        result = _call(name, table[ufunc], inputs, kwargs)
+        if target is None:
+            return result
+        _change(target, f"{name} with out=a", result, result)
+        return target
 
     def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
         module = (func.__module__ or "numpy").replace("numpy", "np", 1)
@@ -341,12 +388,14 @@ class Array(Tracer):
             at=user_line(),
         )
 
-    def __setitem__(self, key: Any, value: Any) -> NoReturn:
-        raise UnsupportedError(
-            f"x[i] = v on a traced value {self.aval} is not supported yet",
-            hint="np.where(mask, v, x) or np.concatenate",
-            at=user_line(),
-        )
+
+class ArrayView(View, Array):
+    """A traced array that shares the elements of another: see `views`."""
+
+    __slots__ = ()
+
+
+Array.view_type = ArrayView
 
 
 def _unsupported(name: str) -> UnsupportedError:

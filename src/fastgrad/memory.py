@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 from .core.expr import MapBuilder
@@ -85,6 +86,7 @@ def plan(schedule: Schedule, inputs: Sequence[Location], outputs: Sequence[Locat
             steps.append(_copy(buffer, target))
     intervals = _liveness(steps, locations)
     peak = _place(steps, intervals, locations)
+    steps, intervals = _without_idle_copies(steps, intervals, locations)
     naive = sum(_round(b.nbytes) for b in intervals)
     return MemoryPlan(schedule, tuple(steps), locations, intervals, peak, naive)
 
@@ -123,6 +125,32 @@ def _copy(source: Buffer, target: Buffer) -> Loop:
     value = k.input(source.dtype)
     flat = Layout.contiguous((source.size,))
     return Loop((source.size,), k.build([value], [value]), (Ref(source, flat),), (), (Ref(target, flat),))
+
+
+def _without_idle_copies(
+    steps: Sequence[Step], intervals: dict[Buffer, Interval], locations: dict[Buffer, Location]
+) -> tuple[list[Step], dict[Buffer, Interval]]:
+    """Leave out the copies of a buffer to its own place: what is written over in place costs no more than what is written."""
+    kept = [not _is_idle(step, locations) for step in steps]
+    if all(kept):
+        return list(steps), intervals
+    number = list(accumulate(kept, initial=0))
+    return [s for s, k in zip(steps, kept, strict=True) if k], {
+        buffer: Interval(number[i.first], max(number[i.first], number[i.last + 1] - 1))
+        for buffer, i in intervals.items()
+    }
+
+
+def _is_idle(step: Step, locations: dict[Buffer, Location]) -> bool:
+    if not isinstance(step, Loop) or len(step.stores) != 1 or len(step.loads) != 1 or step.folds:
+        return False
+    (load,), (store,) = step.loads, step.stores
+    return (
+        not step.map.lines
+        and load.buffer is not store.buffer
+        and locations[load.buffer] == locations[store.buffer]
+        and load.layout == store.layout
+    )
 
 
 def _liveness(steps: Sequence[Step], placed: dict[Buffer, Location]) -> dict[Buffer, Interval]:

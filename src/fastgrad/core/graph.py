@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -153,10 +154,16 @@ class Tracer:
 
 
 class Builder:
-    """Grows a Graph, one equation at a time. ``level`` orders nested traces: the innermost one emits."""
+    """Grows a Graph, one equation at a time. ``level`` orders nested traces: the innermost one emits.
 
-    def __init__(self, tracer: type[Tracer], level: int = 0, name: str = "f"):
-        self.tracer, self.level, self.name = tracer, level, name
+    ``outer`` is the trace inside which this one runs, ``began`` how many equations that had by then: what it has from
+    there on was made by the function being traced here, out of outer values alone.
+    """
+
+    def __init__(self, tracer: type[Tracer], outer: Builder | None = None, name: str = "f", level: int = 0):
+        self.tracer, self.outer, self.name = tracer, outer, name
+        self.level = level if outer is None else outer.level + 1
+        self.began = 0 if outer is None else len(outer.eqns)
         self.inputs: list[Var] = []
         self.eqns: list[Eqn] = []
         self.closed = False
@@ -206,6 +213,14 @@ class Builder:
         atoms = tuple(self.atom(o) for o in outputs)
         self.closed = True
         return Graph(tuple(self.inputs), tuple(self.eqns), atoms, tuple(self._captured.values()), self.name)
+
+
+_current: ContextVar[Builder | None] = ContextVar("fastgrad_trace", default=None)
+
+
+def current() -> Builder | None:
+    """The builder of the innermost trace under way, if any."""
+    return _current.get()
 
 
 def leaked(tracer: Tracer) -> TraceError:

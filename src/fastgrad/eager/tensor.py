@@ -72,6 +72,7 @@ class Tensor(PyTorchNames):
     _version: list[int]  # counts changes in place; one counter for all that share the memory
     aval: Aval
     builder: Recorder
+    view_type = None  # views share memory by themselves
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None):
         array = np.asarray(operand(data) if not isinstance(data, Tensor) else data)
