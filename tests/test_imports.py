@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "locks", "machine", "version"),
     ("core",),
     ("ops",),
-    ("numpy", "array", "trace"),
+    ("numpy", "array", "creation", "operators", "trace", "views"),
     ("autodiff", "batching", "passes", "pytree"),
     ("schedule", "memory"),
     ("codegen",),

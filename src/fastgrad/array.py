@@ -11,62 +11,16 @@ import numpy as np
 
 from . import numpy as fnp
 from .core.graph import Tracer
-from .errors import DTypeError, ShapeError, TraceError, UnsupportedError, user_line
+from .errors import TraceError, UnsupportedError, user_line
+from .operators import binary, in_place, kept, reflected
 from .ops.assign import assign
 from .ops.at import At
 from .ops.movement import ravel
-from .ops.pointwise import cast
 from .ops.subscript import subscript
 from .views import View, handle, index, store
 
-
-def _binary(op: Callable[[Any, Any], Any]) -> Any:
-    def method(self: Array, other: Any) -> Any:
-        return op(self, other) if _operand_like(other) else NotImplemented
-
-    return method
-
-
-def _reflected(op: Callable[[Any, Any], Any]) -> Any:
-    def method(self: Array, other: Any) -> Any:
-        return op(other, self) if _operand_like(other) else NotImplemented
-
-    return method
-
-
-def _in_place(symbol: str, op: Callable[[Any, Any], Any]) -> Any:
-    def method(self: Array, other: Any) -> Any:
-        out = op(self, other)
-        if not self.aval.shape and not isinstance(self, View):
-            return out  # what NumPy gives for one element is a number, and numbers do not change
-        _change(self, f"a {symbol} b", out, other)
-        return self
-
-    return method
-
-
-def _change(self: Array, what: str, out: Any, other: Any) -> None:
-    """Give ``self`` the value ``out``, which an op computed of it; shape and dtype stay."""
-    hint = f"a = a {what[2:-3]} b" if what.startswith("a ") else "leave out= away"
-    if out.shape != self.shape:
-        raise ShapeError(
-            f"{what}: keeps the shape of a, got {self.aval} and {getattr(other, 'aval', other)}",
-            hint=hint,
-            at=user_line(),
-        )
-    if not np.can_cast(out.dtype, self.dtype, "same_kind"):
-        raise DTypeError(
-            f"{what}: keeps the dtype of a, {self.aval} cannot hold {out.aval}", hint=hint, at=user_line()
-        )
-    store(self, (), cast(out, self.dtype))
-
-
 _AT = {np.add: "add", np.multiply: "mul", np.maximum: "max", np.minimum: "min"}
 """The ufuncs with an ``.at`` for traced arrays."""
-
-
-def _operand_like(value: Any) -> bool:
-    return not (value is None or isinstance(value, str | bytes | dict | set))
 
 
 class Array(Tracer):
@@ -128,57 +82,57 @@ class Array(Tracer):
 
     # --- operators ----------------------------------------------------------------------------------------------
 
-    __add__, __radd__, __iadd__ = _binary(fnp.add), _reflected(fnp.add), _in_place("+=", fnp.add)
+    __add__, __radd__, __iadd__ = binary(fnp.add), reflected(fnp.add), in_place("+=", fnp.add)
     __sub__, __rsub__, __isub__ = (
-        _binary(fnp.subtract),
-        _reflected(fnp.subtract),
-        _in_place("-=", fnp.subtract),
+        binary(fnp.subtract),
+        reflected(fnp.subtract),
+        in_place("-=", fnp.subtract),
     )
     __mul__, __rmul__, __imul__ = (
-        _binary(fnp.multiply),
-        _reflected(fnp.multiply),
-        _in_place("*=", fnp.multiply),
+        binary(fnp.multiply),
+        reflected(fnp.multiply),
+        in_place("*=", fnp.multiply),
     )
     __truediv__, __rtruediv__, __itruediv__ = (
-        _binary(fnp.divide),
-        _reflected(fnp.divide),
-        _in_place("/=", fnp.divide),
+        binary(fnp.divide),
+        reflected(fnp.divide),
+        in_place("/=", fnp.divide),
     )
-    __floordiv__, __rfloordiv__ = _binary(fnp.floor_divide), _reflected(fnp.floor_divide)
-    __ifloordiv__ = _in_place("//=", fnp.floor_divide)
+    __floordiv__, __rfloordiv__ = binary(fnp.floor_divide), reflected(fnp.floor_divide)
+    __ifloordiv__ = in_place("//=", fnp.floor_divide)
     __mod__, __rmod__, __imod__ = (
-        _binary(fnp.remainder),
-        _reflected(fnp.remainder),
-        _in_place("%=", fnp.remainder),
+        binary(fnp.remainder),
+        reflected(fnp.remainder),
+        in_place("%=", fnp.remainder),
     )
-    __pow__, __rpow__, __ipow__ = _binary(fnp.power), _reflected(fnp.power), _in_place("**=", fnp.power)
+    __pow__, __rpow__, __ipow__ = binary(fnp.power), reflected(fnp.power), in_place("**=", fnp.power)
     __matmul__, __rmatmul__, __imatmul__ = (
-        _binary(fnp.matmul),
-        _reflected(fnp.matmul),
-        _in_place("@=", fnp.matmul),
+        binary(fnp.matmul),
+        reflected(fnp.matmul),
+        in_place("@=", fnp.matmul),
     )
     __and__, __rand__, __iand__ = (
-        _binary(fnp.bitwise_and),
-        _reflected(fnp.bitwise_and),
-        _in_place("&=", fnp.bitwise_and),
+        binary(fnp.bitwise_and),
+        reflected(fnp.bitwise_and),
+        in_place("&=", fnp.bitwise_and),
     )
     __or__, __ror__, __ior__ = (
-        _binary(fnp.bitwise_or),
-        _reflected(fnp.bitwise_or),
-        _in_place("|=", fnp.bitwise_or),
+        binary(fnp.bitwise_or),
+        reflected(fnp.bitwise_or),
+        in_place("|=", fnp.bitwise_or),
     )
     __xor__, __rxor__, __ixor__ = (
-        _binary(fnp.bitwise_xor),
-        _reflected(fnp.bitwise_xor),
-        _in_place("^=", fnp.bitwise_xor),
+        binary(fnp.bitwise_xor),
+        reflected(fnp.bitwise_xor),
+        in_place("^=", fnp.bitwise_xor),
     )
     __lt__, __le__, __gt__, __ge__ = (
-        _binary(fnp.less),
-        _binary(fnp.less_equal),
-        _binary(fnp.greater),
-        _binary(fnp.greater_equal),
+        binary(fnp.less),
+        binary(fnp.less_equal),
+        binary(fnp.greater),
+        binary(fnp.greater_equal),
     )
-    __eq__, __ne__ = _binary(fnp.equal), _binary(fnp.not_equal)
+    __eq__, __ne__ = binary(fnp.equal), binary(fnp.not_equal)
     __hash__ = Tracer.__hash__
 
     def __neg__(self) -> Any:
@@ -313,15 +267,13 @@ class Array(Tracer):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-        (target,) = kwargs.pop("out", None) or (None,)
-        if method == "at":
-            target = inputs[0]
+        target = inputs[0] if method == "at" else (kwargs.pop("out", None) or (None,))[0]
         if target is not None and not isinstance(target, Array):
             raise TraceError(
                 f"{name}: a traced value cannot be stored in a NumPy array", hint="a = a + b", at=user_line()
             )
-        if method == "at" and ufunc in _AT:
-            store(target, (), assign(handle(target), *inputs[1:], _AT[ufunc]))
+        if target is not None and method == "at" and ufunc in _AT:
+            store(target, (), assign(handle(target), inputs[1], inputs[2], _AT[ufunc]))
             return None
         table = {"__call__": fnp.UFUNCS, "reduce": fnp.REDUCTIONS}.get(method, {})
         if ufunc not in table:
@@ -331,7 +283,7 @@ class Array(Tracer):
         result = _call(name, table[ufunc], inputs, kwargs)
         if target is None:
             return result
-        _change(target, f"{name} with out=a", result, result)
+        store(target, (), kept(target, f"{name} with out=a", result, result, "leave out= away"))
         return target
 
     def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:

@@ -130,7 +130,7 @@ def _copy(source: Buffer, target: Buffer) -> Loop:
 def _without_idle_copies(
     steps: Sequence[Step], intervals: dict[Buffer, Interval], locations: dict[Buffer, Location]
 ) -> tuple[list[Step], dict[Buffer, Interval]]:
-    """Leave out the copies of a buffer to its own place: what is written over in place costs no more than what is written."""
+    """Leave out the copies of a buffer to its own place: writing over in place costs what is written, no more."""
     kept = [not _is_idle(step, locations) for step in steps]
     if all(kept):
         return list(steps), intervals

@@ -14,12 +14,20 @@ from typing import Any
 import numpy as np
 
 from .core.aval import result_type
-from .core.graph import Literal, Tracer, current
+from .core.graph import Literal, Tracer
+from .creation import arange as arange
+from .creation import empty as empty
+from .creation import empty_like, full_like, ones_like, zeros_like
+from .creation import eye as eye
+from .creation import full as full
+from .creation import linspace as linspace
+from .creation import ones as ones
+from .creation import zeros as zeros
 from .errors import DTypeError, ShapeError, UnsupportedError, user_line
 from .ops import comparison, movement, shaping
 from .ops import linalg as _linalg
-from .ops.assign import assign, fit
-from .ops.at import at
+from .ops.assign import fit
+from .ops.at import at as at
 from .ops.comparison import (
     bitwise_and,
     bitwise_or,
@@ -69,20 +77,18 @@ from .ops.elementwise import (
 from .ops.index import take
 from .ops.linalg import dot, inner, matmul, outer, tensordot, trace
 from .ops.movement import concatenate_p, pad, slice_axis
-from .ops.operands import as_dtype, aval, dtype_of, normalize_axis, normalize_shape, operand, shape_of
+from .ops.operands import as_dtype, aval, dtype_of, normalize_axis, operand, shape_of
 from .ops.pointwise import cast, copied, promote
 from .ops.power import power
 from .ops.reduce import all, any, argmax, argmin, max, mean, min, std, sum, var
-from .ops.shaping import broadcast_to, broadcast_to_p, filled
-from .views import handle, viewing
+from .ops.shaping import broadcast_to
+from .views import viewing
 
 # On a traced array these give views of it, as in NumPy.
-ravel, reshape, squeeze, expand_dims = map(
-    viewing, (movement.ravel, shaping.reshape, movement.squeeze, movement.expand_dims)
-)
-transpose, swapaxes, moveaxis, flip = map(
-    viewing, (movement.transpose, movement.swapaxes, movement.moveaxis, movement.flip)
-)
+ravel, reshape = viewing(movement.ravel), viewing(shaping.reshape)
+squeeze, expand_dims = viewing(movement.squeeze), viewing(movement.expand_dims)
+transpose, swapaxes = viewing(movement.transpose), viewing(movement.swapaxes)
+moveaxis, flip = viewing(movement.moveaxis), viewing(movement.flip)
 abs, mod, true_divide, pow, bitwise_not = absolute, remainder, divide, power, invert
 amax, amin, permute_dims = max, min, transpose
 pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
@@ -97,96 +103,7 @@ uint8, uint16, uint32, uint64, float32, float64 = (
 )
 linalg = types.SimpleNamespace(norm=_linalg.norm, matmul=matmul)
 
-# --- creation -------------------------------------------------------------------------------------------------------
-
-
-def zeros(shape: Any, dtype: Any = np.float64) -> Any:
-    """Zeros to fill: a traced array while a function is traced, so that it takes traced values; else a NumPy array.
-
-    >>> zeros(2)
-    array([0., 0.])
-    """
-    return full(shape, 0, dtype)
-
-
-def ones(shape: Any, dtype: Any = np.float64) -> Any:
-    """Ones; traced and to be filled as `zeros` are."""
-    return full(shape, 1, dtype)
-
-
-def empty(shape: Any, dtype: Any = np.float64) -> Any:
-    """`zeros`: an array to fill."""
-    return full(shape, 0, dtype)
-
-
-def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
-    """``fill_value``, a number or an array or a traced value, broadcast to ``shape``; traced as `zeros` are."""
-    sizes = normalize_shape("full", shape)
-    value = operand(fill_value)
-    target = aval(value).dtype if dtype is None else as_dtype(dtype)
-    builder = current()
-    if isinstance(value, Tracer):
-        return _own(broadcast_to(cast(value, target), sizes))
-    constant = np.full(sizes, value, target)
-    if builder is None:
-        return constant
-    if np.ndim(value):
-        return handle(builder.tracer(builder, builder.atom(constant)))  # type: ignore[arg-type]
-    literal = Literal(constant.dtype.type(value))
-    return _own(builder.emit(broadcast_to_p, (literal,), {"shape": sizes})[0])
-
-
-def _own(x: Any) -> Any:
-    """A new array. One without axes is an array all the same, where the results of ops are numbers: ``+=`` changes it."""
-    kind = getattr(type(x), "view_type", None)
-    return x if kind is None or x.shape else kind(x, x, ())
-
-
-def arange(*args: Any, dtype: Any = None) -> np.ndarray:
-    """``np.arange``: the bounds are Python numbers, as shapes are static."""
-    return np.arange(*args, dtype=dtype)
-
-
-def linspace(
-    start: float, stop: float, num: int = 50, *, endpoint: bool = True, dtype: Any = None
-) -> np.ndarray:
-    """``np.linspace`` between Python numbers."""
-    return np.linspace(start, stop, num, endpoint=endpoint, dtype=dtype)
-
-
-def eye(n: int, m: int | None = None, dtype: Any = np.float64) -> np.ndarray:
-    """``np.eye``: ones on the diagonal."""
-    return np.eye(n, m, dtype=as_dtype(dtype))
-
-
-def full_like(x: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    """``fill_value`` in the shape and dtype of ``x``, or in those given instead."""
-    x = operand(x)
-    sizes = shape_of(x) if shape is None else normalize_shape("full_like", shape)
-    target = dtype_of(x) if dtype is None else as_dtype(dtype)
-    if isinstance(fill_value, Tracer):
-        return _own(broadcast_to(cast(fill_value, target), sizes))
-    if not isinstance(x, Tracer):
-        return full(sizes, fill_value, target)
-    value = np.asarray(fill_value)
-    if value.ndim:
-        return _own(assign(filled(x, sizes, 0, target), ..., value))
-    return _own(filled(x, sizes, value.astype(target), target))
-
-
-def zeros_like(x: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    """Zeros in the shape and dtype of ``x``, to fill: traced where ``x`` is, else as `zeros`."""
-    return full_like(x, 0, dtype, shape=shape)
-
-
-def empty_like(x: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    """`zeros_like`: an array to fill."""
-    return full_like(x, 0, dtype, shape=shape)
-
-
-def ones_like(x: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    """Ones in the shape and dtype of ``x``."""
-    return full_like(x, 1, dtype, shape=shape)
+# --- conversion and copies ------------------------------------------------------------------------------------------
 
 
 def asarray(x: Any, dtype: Any = None) -> Any:

@@ -16,6 +16,7 @@ from .views import handle
 
 __all__ = ["Array", "current", "inline", "lift", "own", "trace"]
 
+
 def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | None = None) -> Graph:
     """Run ``fn`` once on traced arrays of ``avals``; it returns a flat sequence of traced arrays, arrays and numbers.
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any
 
 from .core.graph import Builder, Eqn, Tracer, Var, current
 from .errors import TraceError, user_line
@@ -21,8 +22,6 @@ from .ops.index import take_p
 from .ops.movement import flip_p, slice_p, transpose_p
 from .ops.shaping import reshape_p
 from .ops.subscript import Step, read, shape_after, subscript
-
-T = TypeVar("T", bound=Callable[..., Any])
 
 
 class View(Tracer):
@@ -57,7 +56,7 @@ class View(Tracer):
         return self._latest
 
 
-def viewing(op: T) -> T:
+def viewing(op: Callable[..., Any]) -> Callable[..., Any]:
     """``op``, whose results on a traced array are views of it wherever NumPy's are."""
 
     @functools.wraps(op)
@@ -75,7 +74,7 @@ def viewing(op: T) -> T:
             else _view(kind, x, out, eqns[count:])
         )
 
-    return viewed  # type: ignore[return-value]
+    return viewed
 
 
 def _view(kind: type[View], x: Tracer, out: Any, eqns: Sequence[Eqn]) -> Any:
@@ -97,7 +96,9 @@ def index(x: Any, key: Any) -> Any:
     kind = getattr(type(x), "view_type", None)
     if kind is None:
         return out
-    if path.is_view and out.builder is x.builder:  # not where an index belongs to a trace inside that of ``x``
+    if (
+        path.is_view and out.builder is x.builder
+    ):  # not where an index belongs to a trace inside that of ``x``
         return kind(out, x, path.steps, key)
     return handle(x) if out is x else out
 
@@ -163,13 +164,13 @@ def shares(x: Tracer, steps: Sequence[Step]) -> bool:
         return True
     base, path = (x.base, (*x.steps, *steps)) if isinstance(x, View) else (x, tuple(steps))
     shape = base.aval.shape
-    strides: tuple[int, ...] | None = _contiguous(shape)
+    strides = _contiguous(shape)
     for step in path:
         new = shape_after(step, shape)
-        strides = _strides_after(step, shape, strides, new)
-        if strides is None:
+        after = _strides_after(step, shape, strides, new)
+        if after is None:
             return False
-        shape = new
+        shape, strides = new, after
     return True
 
 
@@ -218,7 +219,7 @@ def _reshaped(
                 n = todo.pop(0)
                 mine *= n
                 sizes.append(n)
-        if any(a[1] != b[0] * b[1] for a, b in zip(group, group[1:], strict=False)):
+        if any(a[1] != b[0] * b[1] for a, b in pairwise(group)):
             return None
         inner, steps = group[-1][1], []
         for n in reversed(sizes):

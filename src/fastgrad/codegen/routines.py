@@ -146,7 +146,7 @@ ROUTINES = {
         ),
     ),
     **{
-        f"scatter_{mode}": LibraryRoutine(
+        f"write_{mode}": LibraryRoutine(
             _scatter(combined),
             tiles=lambda outer, length, count, inner: outer * -(-inner // BLOCK),
             cost=lambda outer, length, count, inner: outer * count * (4.0 + 0.2 * inner),

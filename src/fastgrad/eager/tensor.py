@@ -22,7 +22,7 @@ from .recording import Node, Recorder
 
 def _in_place(name: str, symbol: str) -> Any:
     """``a += b``: into the memory of ``a`` where nothing is recorded, else a new tensor under the old name."""
-    compute: Callable[[Any, Any], Any] = getattr(Array, name)
+    compute: Callable[[Any, Any], Any] = getattr(Array, name).compute
 
     def method(self: Tensor, other: Any) -> Any:
         if self._requires and self._node is None and recording():

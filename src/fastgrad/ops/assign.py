@@ -1,6 +1,7 @@
 """``x[key] = v`` as a function: the array with the window that ``key`` selects written to, everything else as it was.
 
-A path (`ops.subscript`) is written backwards. With ``y1 = step1(x)``, ``y2 = step2(y1)``, writing ``v`` where ``y2`` stands is
+A path (`ops.subscript`) is written backwards. With ``y1 = step1(x)``, ``y2 = step2(y1)``, to write ``v`` where ``y2``
+stands is
 
     new1 = put(step2, y1, v)          reshape, transpose, flip: their inverse, of v
     newx = put(step1, x, new1)        slice: update_slice;  take: scatter
@@ -130,7 +131,9 @@ def fit(value: Any, shape: tuple[int, ...], x: Any) -> Any:
 
 def _masked(x: Any, items: Sequence[Any], value: Any, mode: str) -> Any:
     """``x[mask] = v`` where the mask is traced: a choice at each place, as how many places it has is not known."""
-    plain = all(i is None or isinstance(i, slice | EllipsisType | int | np.integer) or is_mask(i) for i in items)
+    plain = all(
+        i is None or isinstance(i, slice | EllipsisType | int | np.integer) or is_mask(i) for i in items
+    )
     masks = [i for i in items if is_mask(i)]
     value = operand(value)
     if not plain or len(masks) > 1 or not shape_of(masks[0]) or (len(items) > 1 and shape_of(value)):
@@ -164,8 +167,7 @@ def _masked(x: Any, items: Sequence[Any], value: Any, mode: str) -> Any:
 def _axis_of(mask: Any, x: Any, window: Any, items: Sequence[Any], at: int) -> int:
     """Where the axes of the mask stand in the window."""
     if any(i is Ellipsis for i in items[:at]):
-        after = [i for i in items[at + 1 :]]
-        behind = sum(not isinstance(i, int | np.integer) for i in after)
+        behind = sum(not isinstance(i, int | np.integer) for i in items[at + 1 :])
         return len(shape_of(window)) - behind - len(shape_of(mask))
     return sum(not isinstance(i, int | np.integer) for i in items[:at])
 
@@ -190,7 +192,7 @@ def compose(path: Sequence[Step], shape: tuple[int, ...]) -> list[Step]:
 
     transpose, flip, reshape that adds or drops axes of 1; slice before slice is one. Then what cancels goes.
     """
-    if sum(s.prim is slice_p for s in path) == 0 or path[0].prim is slice_p and len(path) < 3:
+    if sum(s.prim is slice_p for s in path) == 0 or (path[0].prim is slice_p and len(path) < 3):
         return list(path)
     steps: list[Step] = []
     shapes = [shape]
@@ -217,15 +219,14 @@ def compose(path: Sequence[Step], shape: tuple[int, ...]) -> list[Step]:
 
 def _pass(first: Step, window: Step, shape: tuple[int, ...]) -> tuple[Step, Step | None] | None:
     """``window`` of ``first`` of an operand of ``shape``, with the slice done first; None where that cannot be."""
-    starts, stops, steps = (window.params[k] for k in ("starts", "stops", "steps"))
+    starts, steps = window.params["starts"], window.params["steps"]
+    sizes = shape_after(window, ())
     if first.prim is slice_p:
         a, b = first.params["starts"], first.params["steps"]
-        sizes = shape_after(window, ())
         start = tuple(x + y * s for x, y, s in zip(a, starts, b, strict=True))
         step = tuple(s * t for s, t in zip(b, steps, strict=True))
         start = tuple(s if n else 0 for s, n in zip(start, sizes, strict=True))
         return _slice(start, step, sizes), None
-    sizes = shape_after(window, ())
     if first.prim is transpose_p:
         back = [first.params["perm"].index(i) for i in range(len(shape))]
         new = _slice(*(tuple(v[b] for b in back) for v in (starts, steps, sizes)))
@@ -255,5 +256,3 @@ def _pass(first: Step, window: Step, shape: tuple[int, ...]) -> tuple[Step, Step
 def _slice(starts: tuple[int, ...], steps: tuple[int, ...], sizes: tuple[int, ...]) -> Step:
     stops = tuple(s + (n - 1) * t + 1 if n else s for s, t, n in zip(starts, steps, sizes, strict=True))
     return Step(slice_p, {"starts": starts, "stops": stops, "steps": steps})
-
-

@@ -64,7 +64,7 @@ def _scatter_reference(x: Any, indices: Any, u: Any, *, axis: int, mode: str, un
     else:
         last = {int(row): at for at, row in enumerate(np.where(indices < 0, indices + size, indices).flat)}
         if last:
-            rows[list(last)] = values.reshape(-1, *rows.shape[1:])[list(last.values())]
+            rows[list(last)] = values.reshape(indices.size, *rows.shape[1:])[list(last.values())]
     return out
 
 

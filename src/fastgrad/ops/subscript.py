@@ -200,7 +200,9 @@ class _Path:
         self.shape = shape
         self.starts, self.stops, self.strides = [0] * len(shape), list(shape), [1] * len(shape)
         self.flipped: list[int] = []
-        self.result: list[tuple[int | None, int]] = []  # axis of the source (None: a new one) and size, in order
+        self.result: list[
+            tuple[int | None, int]
+        ] = []  # axis of the source (None: a new one) and size, in order
         self.dropped: list[int] = []
         self.arrays: list[tuple[int, Any]] = []  # axis of the source, its indices
         self.at = 0  # where the axes of index arrays stand in the result
@@ -329,5 +331,3 @@ def shape_after(step: Step, shape: tuple[int, ...]) -> tuple[int, ...]:
         axis = p["axis"]
         return (*shape[:axis], *shape_of(step.extra[0]), *shape[axis + 1 :])
     return shape
-
-

@@ -19,7 +19,7 @@ from ..core.loops import Library
 from ..core.primitive import Primitive
 from ..errors import DTypeError, ShapeError
 from .movement import slice_p
-from .operands import dtype_of, shape_of
+from .operands import shape_of
 from .shaping import broadcast_to_p, filled
 
 # --- update_slice[starts,steps,mode] --------------------------------------------------------------------------------
@@ -79,9 +79,7 @@ def _update_jvp(tangents: Sequence[Any], out: Any, x: Any, u: Any, **params: Any
     return update_slice_p(tx, filled(given, shape_of(u), 0) if tu is None else tu, **params)
 
 
-def _update_batch(
-    args: Sequence[Any], batched: Sequence[bool], *, starts: Any, steps: Any, mode: str
-) -> Any:
+def _update_batch(args: Sequence[Any], batched: Sequence[bool], *, starts: Any, steps: Any, mode: str) -> Any:
     count = next(shape_of(a)[0] for a, b in zip(args, batched, strict=True) if b)
     x, u = (
         a if b else broadcast_to_p(a, shape=(count, *shape_of(a))) for a, b in zip(args, batched, strict=True)
@@ -110,13 +108,3 @@ def update_slice(x: Any, u: Any, starts: Sequence[int], steps: Sequence[int] | N
     """
     sizes = (1,) * len(shape_of(x)) if steps is None else tuple(steps)
     return update_slice_p(x, u, starts=tuple(starts), steps=sizes, mode="set")
-
-
-def add_slice(x: Any, u: Any, starts: Sequence[int], steps: Sequence[int]) -> Any:
-    """``x`` with ``u`` added to its window at ``starts`` by ``steps``."""
-    return update_slice_p(x, u, starts=tuple(starts), steps=tuple(steps), mode="add")
-
-
-def adds(x: Any) -> bool:
-    """Whether values of this dtype add up (bools do not)."""
-    return dtype_of(x).kind != "b"

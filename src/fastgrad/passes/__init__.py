@@ -3,18 +3,20 @@
 fold      equations over literals alone become literals
 simplify  local identities, exact in floating point:  x*1 -> x,  reshape(reshape(x)) -> reshape(x)
 cse       equal equations are computed once
+accumulate   x + pad(u) adds u to a window of x
 dce       what no output needs goes
 """
 
 from __future__ import annotations
 
 from ..core.graph import Graph, verify
+from .accumulate import accumulate
 from .cse import cse
 from .dce import dce
 from .fold import fold
 from .simplify import simplify
 
-PASSES = (dce, simplify, fold, simplify, cse, dce)
+PASSES = (dce, simplify, fold, simplify, cse, accumulate, dce)
 
 
 def run(graph: Graph) -> Graph:

@@ -87,7 +87,9 @@ def _update_slice(s: Scheduler, eqn: Eqn) -> None:
         (part,) = group.stores
         key = (target.buffer, target.layout)
         group.loads[key] = (target, group.lines.input(x.aval.dtype))
-        group.values[part] = group.lines.line("add", group.loads[key][1], group.values[part], dtype=x.aval.dtype)
+        group.values[part] = group.lines.line(
+            "add", group.loads[key][1], group.values[part], dtype=x.aval.dtype
+        )
     _join_windows(s, eqn.outputs[0], whole, [group])
 
 
@@ -102,7 +104,7 @@ def _scatter(s: Scheduler, eqn: Eqn) -> None:
     group.producers.add(base)
     shape, axis = x.aval.shape, eqn.params["axis"]
     sizes = (math.prod(shape[:axis]), shape[axis], indices.aval.size, math.prod(shape[axis + 1 :]))
-    group.routine = Routine(f"scatter_{eqn.params['mode']}", reads, (whole,), sizes, (eqn,))
+    group.routine = Routine(f"write_{eqn.params['mode']}", reads, (whole,), sizes, (eqn,))
     s.place[eqn.outputs[0]], s.home[eqn.outputs[0]] = whole, group
 
 
