@@ -94,11 +94,12 @@ class Jitted:
         call = self._splitter.split(args, kwargs)
         if any(isinstance(leaf, Tracer) for leaf in call.leaves):
             given, named = call.rebuild([own(x) for i, x in enumerate(call.leaves) if i not in call.fixed])
-            return self._f(*given, **named)
+            return pytree.map(own, self._f(*given, **named))
         try:
             signature, arrays = self._signature(call)
         except _ClosesOverTrace:
-            return self._f(*args, **kwargs)  # part of the outer trace, as if it were written there
+            # Part of the outer trace, as if it were written there.
+            return pytree.map(own, self._f(*args, **kwargs))
         outputs = signature.executable(*arrays)
         plain = not kwargs and not call.static and all(type(x) is np.ndarray for x in call.leaves)
         if plain and self._backend == "numba":

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from .core.graph import Builder, Eqn, Tracer, Var, current
+from .core.graph import Builder, Eqn, Tracer, Var, current, leaked
 from .errors import TraceError, user_line
 from .ops.assign import write
 from .ops.index import take_p
@@ -136,6 +136,8 @@ def adopt(base: Tracer) -> None:
     what this function computed out of outer values alone is its own, and becomes part of its trace here.
     """
     now = current()
+    if base.builder.closed:
+        raise leaked(base)
     if now is None or base.builder is now:
         return
     if isinstance(base.atom, Var) and _made_here(base, now):

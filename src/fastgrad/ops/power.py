@@ -81,4 +81,6 @@ def _integer_power(x: Any, n: Any) -> Any:
             result = square_ if result is None else mul_p(result, square_)
         n >>= 1
         square_ = mul_p(square_, square_) if n else square_
-    return filled(x, shape_of(x), 1) if result is None else result
+    if result is None:
+        return filled(x, shape_of(x), 1)
+    return copied(result) if result is x else result
