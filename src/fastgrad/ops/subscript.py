@@ -15,6 +15,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import EllipsisType
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ import numpy as np
 from ..core.aval import broadcast_shapes
 from ..core.graph import Tracer
 from ..core.primitive import Primitive
-from ..errors import DTypeError, OutOfBoundsError, ShapeError, UnsupportedError, user_line
+from ..errors import DTypeError, FastgradError, OutOfBoundsError, ShapeError, UnsupportedError, user_line
 from .comparison import where
 from .index import check_bounds, check_index_p, take_p
 from .movement import flip_p, slice_p, transpose_p
@@ -84,6 +85,25 @@ def subscript(x: Any, key: Any, writing: bool = False) -> Subscript:
     With ``writing`` index arrays are copied now, so that what is known of them (no repeats) stays true.
     """
     given = key if isinstance(key, tuple) else (key,)
+    if all(type(i) in _BASIC for i in given):
+        plain = tuple((i.start, i.stop, i.step) if type(i) is slice else i for i in given)
+        try:
+            return _basic(shape_of(x), plain)
+        except (FastgradError, TypeError):
+            pass  # said below, with the dtype of ``x``
+    return _subscript(x, given, writing)
+
+
+_BASIC = frozenset({int, slice, type(None), EllipsisType})
+
+
+@lru_cache(maxsize=4096)  # loops over rows ask again and again
+def _basic(shape: tuple[int, ...], key: tuple) -> Subscript:
+    given = tuple(slice(*i) if isinstance(i, tuple) else i for i in key)
+    return _subscript(np.broadcast_to(np.zeros(()), shape), given, False)
+
+
+def _subscript(x: Any, given: Sequence[Any], writing: bool) -> Subscript:
     items = _expand(x, [_item(x, i) for i in given])
     shape = shape_of(x)
     path = _Path(shape)
