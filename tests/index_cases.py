@@ -144,23 +144,8 @@ def _assigned() -> list[Case]:
         Case(
             "getitem_traced_pair", lambda x, i, j: x[i, -j], ((3, 3, 2), (), ()), ("f8", "u1", "i8"), order=1
         ),
-        Case("np_add_at", _add_at, ((3, 2), (4,), (4, 1)), ("f8", "i8", "f8"), order=1),
-        Case("masked", _masked, ((3, 4), (3, 4)), ("f8", "?"), order=1),
     ]
     return rows
-
-
-def _add_at(x: Any, i: Any, v: Any) -> Any:
-    out = x.copy()
-    np.add.at(out, i, v)
-    return out
-
-
-def _masked(x: Any, mask: Any) -> Any:
-    out = x.copy()
-    out[mask] = 2.0
-    out[1:, 2] = out[:2, 1] * 3.0
-    return out
 
 
 def index_cases() -> list[Case]:

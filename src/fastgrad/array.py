@@ -268,7 +268,7 @@ class Array(Tracer):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
         target = inputs[0] if method == "at" else (kwargs.pop("out", None) or (None,))[0]
-        if target is not None and not isinstance(target, Array):
+        if target is not None and getattr(target, "view_type", None) is None:
             raise TraceError(
                 f"{name}: a traced value cannot be stored in a NumPy array", hint="a = a + b", at=user_line()
             )

@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import NamedTuple
 
 from .core.expr import MapBuilder
@@ -86,7 +85,11 @@ def plan(schedule: Schedule, inputs: Sequence[Location], outputs: Sequence[Locat
             steps.append(_copy(buffer, target))
     intervals = _liveness(steps, locations)
     peak = _place(steps, intervals, locations)
-    steps, intervals = _without_idle_copies(steps, intervals, locations)
+    if any(_is_idle(step, locations) for step in steps):
+        # Copies of a buffer to its own place: writing over in place costs what is written, no more.
+        placed = {b: where for b, where in locations.items() if b not in intervals}
+        steps = [step for step in steps if not _is_idle(step, locations)]
+        intervals = _liveness(steps, placed)
     naive = sum(_round(b.nbytes) for b in intervals)
     return MemoryPlan(schedule, tuple(steps), locations, intervals, peak, naive)
 
@@ -127,21 +130,8 @@ def _copy(source: Buffer, target: Buffer) -> Loop:
     return Loop((source.size,), k.build([value], [value]), (Ref(source, flat),), (), (Ref(target, flat),))
 
 
-def _without_idle_copies(
-    steps: Sequence[Step], intervals: dict[Buffer, Interval], locations: dict[Buffer, Location]
-) -> tuple[list[Step], dict[Buffer, Interval]]:
-    """Leave out the copies of a buffer to its own place: writing over in place costs what is written, no more."""
-    kept = [not _is_idle(step, locations) for step in steps]
-    if all(kept):
-        return list(steps), intervals
-    number = list(accumulate(kept, initial=0))
-    return [s for s, k in zip(steps, kept, strict=True) if k], {
-        buffer: Interval(number[i.first], max(number[i.first], number[i.last + 1] - 1))
-        for buffer, i in intervals.items()
-    }
-
-
 def _is_idle(step: Step, locations: dict[Buffer, Location]) -> bool:
+    """Whether ``step`` copies a buffer to the place where it lies."""
     if not isinstance(step, Loop) or len(step.stores) != 1 or len(step.loads) != 1 or step.folds:
         return False
     (load,), (store,) = step.loads, step.stores

@@ -167,7 +167,7 @@ def _window(s: Scheduler, whole: Ref, atom: Atom, axis: int, start: int, stop: i
 
 
 def _copy_into(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Group | None = None) -> Group:
-    if isinstance(atom, Var):
+    if isinstance(atom, Var) and atom not in s.constants:
         s.stored(atom)
     level = s.level(atom) + 1 if isinstance(atom, Var) else 0
     group = s.open("loop", atom.aval.shape, max(level, above.level + 1 if above else 0))
