@@ -49,7 +49,7 @@ _UFUNCS = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minim
 
 
 def _assign_twin(x: Any, key: Any, v: Any, mode: str = "set") -> np.ndarray:
-    out = x.copy()
+    out = np.array(x)
     if mode == "set":
         out[key] = v
     else:

@@ -698,6 +698,15 @@ def test_x_at_i_plus_equals_writes_once():
     assert names.count("update_slice") == 2
 
 
+def test_a_view_without_a_key_is_written_back():
+    def fn(x):
+        x[None] = x.T
+        return x
+
+    square = X[:, :3]
+    same([fg.jit(fn, backend="numpy")(square)], [square.T.copy()])
+
+
 def test_reads_of_a_view_slice_anew_only_after_a_write():
     def fn(x):
         row = x[0]

@@ -24,6 +24,9 @@ from .ops.shaping import reshape_p
 from .ops.subscript import Step, read, shape_after, subscript
 
 
+_NO_KEY = object()
+
+
 class View(Tracer):
     """A handle on the part of ``base`` to which ``steps`` lead.
 
@@ -35,7 +38,7 @@ class View(Tracer):
     base: Tracer
     steps: tuple[Step, ...]
 
-    def __init__(self, value: Tracer, parent: Tracer, steps: Sequence[Step], key: Any = None):
+    def __init__(self, value: Tracer, parent: Tracer, steps: Sequence[Step], key: Any = _NO_KEY):
         """``value``: what the steps gave just now."""
         self.parent, self.key = parent, key
         self.base = parent.base if isinstance(parent, View) else parent
@@ -67,12 +70,7 @@ def viewing(op: Callable[..., Any]) -> Callable[..., Any]:
         x.atom  # noqa: B018 - a view is sliced anew here, not among the equations of ``op``
         eqns = x.builder.eqns
         count = len(eqns)
-        out = op(x, *args, **kwargs)
-        return (
-            [_view(kind, x, part, eqns[count:]) for part in out]
-            if isinstance(out, list)
-            else _view(kind, x, out, eqns[count:])
-        )
+        return _view(kind, x, op(x, *args, **kwargs), eqns[count:])
 
     return viewed
 
@@ -96,9 +94,8 @@ def index(x: Any, key: Any) -> Any:
     kind = getattr(type(x), "view_type", None)
     if kind is None:
         return out
-    if (
-        path.is_view and out.builder is x.builder
-    ):  # not where an index belongs to a trace inside that of ``x``
+    # No view where an index belongs to a trace inside that of ``x``.
+    if path.is_view and out.builder is x.builder:
         return kind(out, x, path.steps, key)
     return handle(x) if out is x else out
 
