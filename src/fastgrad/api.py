@@ -23,7 +23,7 @@ from .errors import ArgumentError, DTypeError, ShapeError, user_line
 from .executor.executable import Executable, check_backend
 from .locks import Lock
 from .signatures import Signatures
-from .trace import inline, trace
+from .trace import inline, own, trace
 
 T = TypeVar("T")
 _OPTIONS = {"backend", "precision", "static_argnames", "static_argnums", "threads"}
@@ -93,11 +93,13 @@ class Jitted:
         """Any call but the commonest: find or make the signature, convert the arrays, run."""
         call = self._splitter.split(args, kwargs)
         if any(isinstance(leaf, Tracer) for leaf in call.leaves):
-            return self._f(*args, **kwargs)
+            given, named = call.rebuild([own(x) for i, x in enumerate(call.leaves) if i not in call.fixed])
+            return pytree.map(own, self._f(*given, **named))
         try:
             signature, arrays = self._signature(call)
         except _ClosesOverTrace:
-            return self._f(*args, **kwargs)  # part of the outer trace, as if it were written there
+            # Part of the outer trace, as if it were written there.
+            return pytree.map(own, self._f(*args, **kwargs))
         outputs = signature.executable(*arrays)
         plain = not kwargs and not call.static and all(type(x) is np.ndarray for x in call.leaves)
         if plain and self._backend == "numba":
@@ -252,13 +254,15 @@ def _value_and_grad(f: Callable, argnums: Any, has_aux: bool) -> Callable:
                     hint=".astype(np.float64)",
                     at=user_line(),
                 )
+        others = [None if n in chosen else a for n, a in enumerate(args)]
+        rest, whole = pytree.flatten((others, kwargs))
         parts: dict[str, Any] = {}
 
         def flat(*values: Any) -> list[Any]:
-            new = list(args)
+            new, named = pytree.unflatten(whole, [own(x) for x in rest])
             for n, value in zip(chosen, pytree.unflatten(structure, values), strict=True):
                 new[n] = value
-            result = f(*new, **kwargs)
+            result = f(*new, **named)
             if has_aux and not (isinstance(result, tuple) and len(result) == 2):
                 raise ArgumentError(
                     "grad: with has_aux the function must return (value, aux)", at=user_line()

@@ -121,6 +121,11 @@ def plan(
     regions = {step: _region(step) for step in steps if isinstance(step, Region)}
     intervals = _liveness(steps, locations, regions)
     peak = _place(steps, intervals, locations)
+    if any(_is_idle(step, locations) for step in steps):
+        # Copies of a buffer to its own place: writing over in place costs what is written, no more.
+        placed = {b: where for b, where in locations.items() if b not in intervals}
+        steps = [step for step in steps if not _is_idle(step, locations)]
+        intervals = _liveness(steps, placed, regions)
     naive = sum(_round(b.nbytes) for b in intervals)
     return MemoryPlan(schedule, tuple(steps), locations, intervals, peak, naive, regions)
 
@@ -215,6 +220,19 @@ def _copy(source: Buffer, target: Buffer) -> Loop:
     value = k.input(source.dtype)
     flat = Layout.contiguous((source.size,))
     return Loop((source.size,), k.build([value], [value]), (Ref(source, flat),), (), (Ref(target, flat),))
+
+
+def _is_idle(step: Step, locations: dict[Buffer, Location]) -> bool:
+    """Whether ``step`` copies a buffer to the place where it lies."""
+    if not isinstance(step, Loop) or len(step.stores) != 1 or len(step.loads) != 1 or step.folds:
+        return False
+    (load,), (store,) = step.loads, step.stores
+    return (
+        not step.map.lines
+        and load.buffer is not store.buffer
+        and locations[load.buffer] == locations[store.buffer]
+        and load.layout == store.layout
+    )
 
 
 def _liveness(

@@ -96,5 +96,5 @@ def index_check(graph: Graph, n_params: int) -> IndexCheck:
     return check
 
 
-_INDEX_OPERAND = {"check_index": 0, "take": 1, "scatter_add": 1}
+_INDEX_OPERAND = {"check_index": 0, "take": 1, "scatter_add": 1, "scatter": 1}
 """Where the indices stand among an op's inputs."""

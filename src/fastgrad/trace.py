@@ -11,15 +11,11 @@ from typing import Any
 
 from .array import Array
 from .core.aval import Aval, check_dtype
-from .core.graph import Atom, Builder, Graph, Literal, Var, under_way, verify
+from .core.graph import Atom, Builder, Graph, Literal, Var, current, under_way, verify
 from .errors import TraceError
+from .views import handle
 
-__all__ = ["Array", "close", "current", "inline", "lift", "trace"]
-
-
-def current() -> Builder | None:
-    """The builder of the innermost trace under way, if any."""
-    return under_way.get()
+__all__ = ["Array", "close", "current", "inline", "lift", "own", "trace"]
 
 
 def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | None = None) -> Graph:
@@ -28,9 +24,8 @@ def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | N
     Arrays that ``fn`` closes over, tracers of an outer trace among them, become captured inputs; numbers literals.
     """
     outer = under_way.get()
-    builder = Builder(
-        Array, 0 if outer is None else outer.level + 1, name or str(getattr(fn, "__name__", "f"))
-    )
+    level = 0 if outer is None else outer.level + 1
+    builder = Builder(Array, level, name or str(getattr(fn, "__name__", "f")))
     token = under_way.set(builder)
     try:
         for aval in avals:
@@ -78,7 +73,12 @@ def inline(graph: Graph, args: Sequence[Any]) -> list[Any]:
     finally:
         if builder is not None:
             builder.source = source
-    return [_number(a) if isinstance(a, Literal) else env[a] for a in graph.outputs]
+    return [_number(a) if isinstance(a, Literal) else own(env[a]) for a in graph.outputs]
+
+
+def own(value: Any) -> Any:
+    """A traced value under a handle of its own: an argument that a function writes to stays as it is for the caller."""
+    return handle(value) if isinstance(value, Array) and value.view_type is not None else value
 
 
 def lift(builder: Builder | None, value: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import pytree
 from ..core.aval import Aval, aval_of, result_type
-from ..core.graph import Atom, Graph, Literal, Tracer, Var, verify
+from ..core.graph import Atom, Graph, Literal, Tracer, Var, joined, verify
 from ..core.primitive import Primitive
 from ..errors import DTypeError, FastgradError, ShapeError, TraceError, user_line
 from ..ops.operands import aval, operand
@@ -25,10 +25,7 @@ from ..trace import close, current, trace
 
 def bind(prim: Primitive, args: Sequence[Any], **params: Any) -> list[Any]:
     """All outputs of ``prim``, emitted into the innermost trace; outside of every trace computed by the reference."""
-    builder = current()
-    for arg in args:
-        if isinstance(arg, Tracer) and (builder is None or arg.builder.level > builder.level):
-            builder = arg.builder
+    builder = joined(args) or current()
     if builder is not None:
         return list(builder.emit(prim, args, params))
     out = prim(*args, **params)

@@ -224,6 +224,25 @@ under_way: ContextVar[Builder | None] = ContextVar("fastgrad_trace", default=Non
 """The builder of the innermost trace under way, if any."""
 
 
+def current() -> Builder | None:
+    """The builder of the innermost trace under way, if any."""
+    return under_way.get()
+
+
+def joined(args: Iterable[Any]) -> Builder | None:
+    """The trace that an op on ``args`` joins: the innermost, if a traced value is among them; None for arrays alone.
+
+    Ops on values of outer traces alone are its too: what a branch does with values that it closes over happens only when
+    it is taken.
+    """
+    deepest = None
+    for arg in args:
+        if isinstance(arg, Tracer) and (deepest is None or arg.builder.level > deepest.level):
+            deepest = arg.builder
+    now = under_way.get()
+    return now if deepest is not None and now is not None and now.level > deepest.level else deepest
+
+
 def leaked(tracer: Tracer) -> TraceError:
     """The error for a tracer that outlived its trace."""
     return TraceError(

@@ -11,7 +11,7 @@ from ..core.graph import Literal
 from ..core.primitive import Primitive
 from ..errors import DTypeError, user_line
 from .operands import aval, dtype_of, number, operand
-from .pointwise import cast, convert, literal, pointwise, promote, select_p, to_bool
+from .pointwise import cast, convert, copied, literal, pointwise, promote, select_p, to_bool
 
 _BOOL = np.dtype(bool)
 
@@ -174,7 +174,7 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Any:
     """
     x = operand(x)
     if a_min is None and a_max is None:
-        return promote(x)[0]
+        return copied(promote(x)[0])
     if a_min is not None:
         x, low = promote(x, a_min)
         x = select_p(_beyond(lt_p, x, low), low, x)

@@ -17,7 +17,7 @@ import numpy as np
 from ..core import counter
 from ..core.aval import Aval
 from ..core.expr import MapBuilder
-from ..core.graph import Literal, Tracer
+from ..core.graph import Literal, joined
 from ..core.loops import Library
 from ..core.primitive import Primitive
 from ..errors import DTypeError, ShapeError
@@ -42,8 +42,8 @@ iota_p = Primitive(
 
 def iota(like: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     """``np.arange`` in ``shape``, in the trace of ``like``."""
-    if isinstance(like, Tracer):
-        return like.builder.emit(iota_p, (), {"shape": shape, "dtype": dtype})[0]
+    if (builder := joined([like])) is not None:
+        return builder.emit(iota_p, (), {"shape": shape, "dtype": dtype})[0]
     return iota_p(shape=shape, dtype=dtype)
 
 

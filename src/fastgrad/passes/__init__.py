@@ -4,6 +4,7 @@ fold      equations over literals alone become literals
 simplify  local identities, exact in floating point:  x*1 -> x,  reshape(reshape(x)) -> reshape(x)
 cse       equal equations are computed once
 assemble  a sum of padded pieces is their concatenation
+accumulate  x + pad(u) adds u to a window of x
 dce       what no output needs goes
 
 and where there are loops or branches, whose bodies get all of these too:
@@ -22,6 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..core.graph import Eqn, Graph, subgraphs, verify
+from .accumulate import accumulate
 from .assemble import assemble
 from .cse import cse
 from .dce import dce
@@ -34,7 +36,7 @@ from .rewrite import substitute
 from .simplify import simplify
 
 Pass = Callable[[Graph], Graph]
-PASSES: tuple[Pass, ...] = (dce, simplify, fold, simplify, cse, assemble, dce)
+PASSES: tuple[Pass, ...] = (dce, simplify, fold, simplify, cse, assemble, accumulate, dce)
 
 
 def bodies(graph: Graph) -> Graph:

@@ -11,11 +11,11 @@ import numpy as np
 from ..core.graph import Literal, Tracer
 from ..errors import ArgumentError, DTypeError, ShapeError, user_line
 from ..ops.comparison import shr_p
-from ..ops.index import getitem
 from ..ops.movement import concatenate_p, expand_dims
 from ..ops.operands import as_dtype, aval, dtype_of, normalize_shape, operand, shape_of
 from ..ops.pointwise import cast
 from ..ops.random import UINT32, UINT64, iota, random_bits, threefry_p
+from ..ops.subscript import getitem
 
 _KEY = (2,)
 

@@ -37,6 +37,9 @@ class Scheduler:
         self.constants: dict[Var, Literal] = {}  # one number all over: a scalar to whoever computes with it
         self.siblings: dict[tuple, Group] = {}
         self.merged: dict[Group, Group] = {}
+        self.written_over = {
+            e.inputs[0] for e in graph.eqns if e.prim.name in ("update_slice", "scatter")
+        } - set(graph.outputs)
         self.input_vars = [*graph.inputs, *(v for v, _ in graph.captured)]
         for var in self.input_vars:
             self.place[var] = Ref(Buffer(var.aval.size, var.aval.dtype), Layout.contiguous(var.aval.shape))
@@ -105,6 +108,9 @@ class Scheduler:
         elif (home := self.home.get(source)) is not None:
             self.home[out] = home
         self.place[out] = Ref(ref.buffer, layout)
+        if source in self.written_over and 2 * out.aval.size <= source.aval.size:
+            copied = self.copy(out, eqn)  # read now, so that the array can be written over in place
+            self.place[out], self.home[out] = copied, self.groups[-1]
 
     def pointwise(self, eqn: Eqn) -> None:
         """Join the step of a producer, or a sibling's, or open a new one."""
@@ -315,7 +321,8 @@ class Scheduler:
             ref = self.stored(atom)
             key = (ref.buffer, ref.layout)
             readers = (g for g in self.groups if key in g.loads and g.shape == atom.aval.shape)
-            found = next((g for g in readers if g.kind == "loop" and g not in self.merged and g.room()), None)
+            fit = (g for g in readers if g.kind == "loop" and not g.sealed and g.room())
+            found = next((g for g in fit if g not in self.merged), None)
             if found is None:
                 return None
             group, value = found, found.loads[key][1]

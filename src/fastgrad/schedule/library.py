@@ -75,6 +75,56 @@ def _scatter_add(s: Scheduler, eqn: Eqn) -> None:
     )
 
 
+def _update_slice(s: Scheduler, eqn: Eqn) -> None:
+    """The operand as it is, then a copy (or a sum) into the window."""
+    x, u = eqn.inputs
+    whole, base = _written_over(s, eqn, x)
+    starts, steps = eqn.params["starts"], eqn.params["steps"]
+    stops = [a + max(0, (n - 1) * t + 1) for a, n, t in zip(starts, u.aval.shape, steps, strict=True)]
+    target = Ref(whole.buffer, whole.layout.slice(starts, stops, steps))
+    group = _copy_into(s, target, u, eqn, above=base)
+    if eqn.params["mode"] == "add":
+        (part,) = group.stores
+        key = (target.buffer, target.layout)
+        group.loads[key] = (target, group.lines.input(x.aval.dtype))
+        group.values[part] = group.lines.line(
+            "add", group.loads[key][1], group.values[part], dtype=x.aval.dtype
+        )
+    _join_windows(s, eqn.outputs[0], whole, [group])
+
+
+def _scatter(s: Scheduler, eqn: Eqn) -> None:
+    """The operand as it is, then a routine that writes the updates over it, one after the other."""
+    x, indices, u = eqn.inputs
+    reads = (contiguous(s, u), contiguous(s, indices))
+    whole, base = _written_over(s, eqn, x)
+    inputs = [a for a in (u, indices) if isinstance(a, Var)]
+    group = s.open("routine", (), max([base.level, *(s.level(a) for a in inputs)]) + 1)
+    group.producers.update(home for a in inputs if (home := s.home.get(a)) is not None)
+    group.producers.add(base)
+    shape, axis = x.aval.shape, eqn.params["axis"]
+    sizes = (math.prod(shape[:axis]), shape[axis], indices.aval.size, math.prod(shape[axis + 1 :]))
+    group.step = Routine(f"write_{eqn.params['mode']}", reads, (whole,), sizes, (eqn,))
+    s.place[eqn.outputs[0]], s.home[eqn.outputs[0]] = whole, group
+
+
+def _written_over(s: Scheduler, eqn: Eqn, x: Atom) -> tuple[Ref, Group]:
+    """A buffer that holds ``x``, to be written to, and the copy that fills it.
+
+    Where ``x`` is not read later the memory plan gives both the same place, and leaves the copy out. That needs what was
+    read of ``x`` before to be done by then: `Scheduler.lazy_view` copies slices of arrays that are written over.
+    """
+    out = eqn.outputs[0].aval
+    whole = Ref(Buffer(out.size, out.dtype), Layout.contiguous(out.shape))
+    group = s.open("loop", out.shape, s.level(x) + 1 if isinstance(x, Var) else 0)
+    group.sealed = True
+    copied = Var(out)
+    group.values[copied] = s.value(group, x)
+    group.level = max([group.level, *(p.level + 1 for p in group.producers)])
+    group.stores[copied], group.eqns = whole, [eqn]
+    return whole, group
+
+
 def _check_index(s: Scheduler, eqn: Eqn) -> None:
     _routine(s, eqn, (eqn.inputs[0].aval.size, eqn.params["size"]))
 
@@ -121,7 +171,7 @@ def _window(s: Scheduler, whole: Ref, atom: Atom, axis: int, start: int, stop: i
 
 
 def _copy_into(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Group | None = None) -> Group:
-    if isinstance(atom, Var):
+    if isinstance(atom, Var) and atom not in s.constants:
         s.stored(atom)
     level = s.level(atom) + 1 if isinstance(atom, Var) else 0
     group = s.open("loop", atom.aval.shape, max(level, above.level + 1 if above else 0))
@@ -155,6 +205,8 @@ LIBRARY = {
     "matmul": _matmul,
     "take": _take,
     "scatter_add": _scatter_add,
+    "scatter": _scatter,
+    "update_slice": _update_slice,
     "check_index": _check_index,
     "concatenate": _concatenate,
     "pad": _pad,
