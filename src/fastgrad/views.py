@@ -23,7 +23,6 @@ from .ops.movement import flip_p, slice_p, transpose_p
 from .ops.shaping import reshape_p
 from .ops.subscript import Step, read, shape_after, subscript
 
-
 _NO_KEY = object()
 
 
