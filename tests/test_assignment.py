@@ -817,6 +817,7 @@ BAD: list[tuple[Callable, Sequence[Any], type[FastgradError], str, str | None]] 
     (lambda x: x.__setitem__((0, -5), 0.0), [X], OutOfBoundsError, "index -5 is out of bounds for axis 1", None),
     (lambda x: x[np.array([0, 7])], [X], OutOfBoundsError, "index 7 is out of bounds for an axis of size 3", None),
     (lambda x: x.__setitem__([0, -4], 0.0), [X], OutOfBoundsError, "index -4 is out of bounds", None),
+    (lambda x: np.take(x, np.array([4]), 1), [X], OutOfBoundsError, "take: index 4 is out of bounds", None),
     (lambda x: x[np.ones(2, bool)], [X], OutOfBoundsError, "a boolean mask must have the shape of the axes", None),
     (lambda x: x[0, 0, 0], [X], OutOfBoundsError, "too many indices: 3 for f64[3,4]", None),
     (lambda x: x[::0], [X], OutOfBoundsError, "the step of a slice cannot be 0", None),

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..core.aval import Aval
+from ..core.graph import current
 from ..core.loops import Library
 from ..core.primitive import Primitive
-from ..errors import DTypeError, OutOfBoundsError
+from ..errors import DTypeError, OutOfBoundsError, user_line
 from .comparison import where
 from .movement import moveaxis, ravel
 from .operands import normalize_axis, operand, shape_of
@@ -97,14 +98,22 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """``x`` at integer ``indices`` along ``axis`` (of the raveled x when None); negative indices count from the end.
 
     Shape ``x.shape[:axis] + indices.shape + x.shape[axis+1:]``. Raises `DTypeError` for indices that are no integers,
-    `OutOfBoundsError` when the step runs on an index outside the axis.
+    `OutOfBoundsError` for an index outside the axis: of a NumPy array while tracing, of a traced one when the step runs.
 
     >>> take(np.array([10, 20, 30]), np.array([2, -3]))
     array([30, 10])
     """
     x, indices = operand(x), operand(indices)
     x = ravel(x) if axis is None else x
-    return take_p(x, indices, axis=normalize_axis("take", axis or 0, len(shape_of(x))))
+    along = normalize_axis("take", axis or 0, len(shape_of(x)))
+    size = shape_of(x)[along]
+    if current() is not None and isinstance(indices, np.ndarray) and indices.dtype.kind in "iu":
+        try:
+            check_bounds("take", indices, size, -size)
+        except OutOfBoundsError as error:
+            error.at = user_line()
+            raise
+    return take_p(x, indices, axis=along)
 
 
 # --- scatter_add[axis,size] -----------------------------------------------------------------------------------------
