@@ -22,8 +22,14 @@ if TYPE_CHECKING:
     from .api import value_and_grad as value_and_grad
     from .eager import Tensor as Tensor
     from .eager import no_grad as no_grad
+    from .forward import hvp as hvp
+    from .forward import jvp as jvp
     from .graph_builder import Graph as Graph
     from .inspection import explain as explain
+    from .jacobians import hessian as hessian
+    from .jacobians import jacfwd as jacfwd
+    from .jacobians import jacrev as jacrev
+    from .mapped import vmap as vmap
     from .ops.pointwise import stop_gradient as stop_gradient
     from .pullback import vjp as vjp
     from .train_step import TrainStep as TrainStep
@@ -36,7 +42,12 @@ _HOMES = {
     "errors": "",
     "explain": "inspection",
     "grad": "api",
+    "hessian": "jacobians",
+    "hvp": "forward",
+    "jacfwd": "jacobians",
+    "jacrev": "jacobians",
     "jit": "api",
+    "jvp": "forward",
     "nn": "",
     "no_grad": "eager",
     "numpy": "",
@@ -45,6 +56,7 @@ _HOMES = {
     "train": "",
     "value_and_grad": "api",
     "vjp": "pullback",
+    "vmap": "mapped",
 }
 """The module of each public name; "" for a module that is one itself."""
 
