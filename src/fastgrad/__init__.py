@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .api import grad as grad
     from .api import jit as jit
     from .api import value_and_grad as value_and_grad
+    from .calls.checkpoint import checkpoint as checkpoint
     from .eager import Tensor as Tensor
     from .eager import no_grad as no_grad
     from .forward import hvp as hvp
@@ -38,6 +39,7 @@ _HOMES = {
     "Graph": "graph_builder",
     "Tensor": "eager",
     "TrainStep": "train_step",
+    "checkpoint": "calls.checkpoint",
     "data": "",
     "errors": "",
     "explain": "inspection",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from .core.aval import Aval
@@ -185,6 +186,16 @@ def jvp(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
 
     avals = [v.aval for v in graph.inputs] + [_plain(graph.inputs[i].aval) for i in wrt]
     return trace(pushed, avals, name=f"jvp({graph.name})")
+
+
+def jvp_of_active(graph: Graph, wrt: Sequence[int]) -> tuple[Graph, list[bool]]:
+    """`jvp` whose tangents that are zero by construction are left out; and which outputs have one."""
+    active = _active(graph, wrt)
+    has = [isinstance(a, Var) and a in active and is_float(a) for a in graph.outputs]
+    pushed, n = jvp(graph, wrt), len(graph.outputs)
+    floats = [h for h, a in zip(has, graph.outputs, strict=True) if is_float(a)]
+    kept = [a for a, keep in zip(pushed.outputs[n:], floats, strict=True) if keep]
+    return replace(pushed, outputs=(*pushed.outputs[:n], *kept)), has
 
 
 def push(graph: Graph, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:

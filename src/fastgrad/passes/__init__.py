@@ -1,5 +1,6 @@
 """Graph -> graph rewrites that keep the numbers: `run` applies them in order and verifies after each.
 
+inline    calls are written out: what is left of their graphs
 fold      equations over literals alone become literals
 simplify  local identities, exact in floating point:  x*1 -> x,  reshape(reshape(x)) -> reshape(x)
 cse       equal equations are computed once
@@ -12,9 +13,10 @@ from ..core.graph import Graph, verify
 from .cse import cse
 from .dce import dce
 from .fold import fold
+from .inline import inline
 from .simplify import simplify
 
-PASSES = (dce, simplify, fold, simplify, cse, dce)
+PASSES = (inline, dce, simplify, fold, simplify, cse, dce)
 
 
 def run(graph: Graph) -> Graph:
