@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .api import jit as jit
     from .api import value_and_grad as value_and_grad
     from .calls.checkpoint import checkpoint as checkpoint
+    from .calls.custom_jvp import custom_jvp as custom_jvp
+    from .calls.custom_vjp import custom_vjp as custom_vjp
     from .eager import Tensor as Tensor
     from .eager import no_grad as no_grad
     from .forward import hvp as hvp
@@ -40,6 +42,8 @@ _HOMES = {
     "Tensor": "eager",
     "TrainStep": "train_step",
     "checkpoint": "calls.checkpoint",
+    "custom_jvp": "calls.custom_jvp",
+    "custom_vjp": "calls.custom_vjp",
     "data": "",
     "errors": "",
     "explain": "inspection",

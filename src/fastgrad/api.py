@@ -17,6 +17,7 @@ import numpy as np
 
 from . import autodiff, machine, pytree
 from .arguments import DYNAMIC, Call, Splitter
+from .calls.rule import CustomRule
 from .core.aval import Aval
 from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, user_line
@@ -269,7 +270,7 @@ _memo_lock = Lock()
 
 def _memoised(f: Callable, how: str, options: dict[str, Any], make: Callable[[], T]) -> T:
     """One transformed function per (f, options). It is kept on ``f`` itself, and so lives and dies with it."""
-    if not (inspect.isfunction(f) or isinstance(f, Jitted)):
+    if not (inspect.isfunction(f) or isinstance(f, Jitted | CustomRule)):
         return make()
     key = (how, default_backend(), tuple(sorted((k, v) for k, v in options.items() if v is not None)))
     try:

@@ -15,6 +15,7 @@ from .core.aval import Aval
 from .core.graph import Atom, Builder, Eqn, Graph, Literal, Var, verify
 from .errors import UnsupportedError
 from .ops.shaping import broadcast_to_p
+from .passes.dce import dce
 from .trace import current, lift, trace
 
 Back = Callable[[Sequence[Any]], Sequence[Any]]
@@ -59,7 +60,7 @@ def vjp(graph: Graph, wrt: Sequence[int], of: Sequence[int] | None = None) -> Gr
         for i, ct in zip(of, args[n:], strict=True):
             cts[i] = ct
         found = back(cts)
-        return [*outputs, *(_zeros(graph.inputs[i].aval) if found[i] is None else found[i] for i in wrt)]
+        return [*outputs, *(zeros(graph.inputs[i].aval) if found[i] is None else found[i] for i in wrt)]
 
     avals = [v.aval for v in graph.inputs] + [_plain(graph.outputs[i].aval) for i in of]
     return trace(joint, avals, name=f"vjp({graph.name})")
@@ -77,6 +78,7 @@ def pull(
     """
     builder = current()
     assert builder is not None, "derivatives are written into a trace"
+    graph = dce(graph)  # the derivative of what nobody reads is never computed, nor asked for
     active = _active(graph, [i for i, w in enumerate(wanted) if w])
     env = _Environment(zip(graph.inputs, inputs, strict=True))
     env.update({v: lift(builder, value) for v, value in graph.captured})
@@ -117,7 +119,7 @@ def _plain(aval: Aval) -> Aval:
     return Aval(aval.shape, aval.dtype)
 
 
-def _zeros(aval: Aval) -> Any:
+def zeros(aval: Aval) -> Any:
     """Zeros all over, a broadcast literal in the trace under way."""
     builder = current()
     assert builder is not None
@@ -181,7 +183,7 @@ def jvp(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
         floats = [i for i, a in enumerate(graph.outputs) if is_float(a)]
         return [
             *outputs,
-            *(_zeros(graph.outputs[i].aval) if (t := out_tangents[i]) is None else t for i in floats),
+            *(zeros(graph.outputs[i].aval) if (t := out_tangents[i]) is None else t for i in floats),
         ]
 
     avals = [v.aval for v in graph.inputs] + [_plain(graph.inputs[i].aval) for i in wrt]
@@ -205,6 +207,7 @@ def push(graph: Graph, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[
     """
     builder = current()
     assert builder is not None, "derivatives are written into a trace"
+    graph = dce(graph)
     env = _Environment(zip(graph.inputs, inputs, strict=True))
     env.update({v: lift(builder, value) for v, value in graph.captured})
     known: dict[Atom, Any] = {v: t for v, t in zip(graph.inputs, tangents, strict=True) if t is not None}

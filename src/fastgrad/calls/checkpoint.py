@@ -34,7 +34,9 @@ def _kept(graph: Graph, policy: str) -> list[Any]:
     return [v for eqn in graph.eqns if eqn.prim.name in PRODUCTS for v in eqn.outputs]
 
 
-def _pull(inputs: Sequence[Any], wanted: Sequence[bool], *, graph: Graph, policy: str) -> tuple[list[Any], Any]:
+def _pull(
+    inputs: Sequence[Any], wanted: Sequence[bool], *, graph: Graph, policy: str
+) -> tuple[list[Any], Any]:
     if policy == "everything":
         return autodiff.pull(graph, inputs, wanted)
     kept = _kept(graph, policy)
@@ -60,7 +62,9 @@ def _push(inputs: Sequence[Any], tangents: Sequence[Any], *, graph: Graph, polic
     return outputs[:n], [next(rest) if a else None for a in active]
 
 
-def _batch(args: Sequence[Any], batched: Sequence[bool], *, graph: Graph, policy: str) -> tuple[list, Sequence[bool]]:
+def _batch(
+    args: Sequence[Any], batched: Sequence[bool], *, graph: Graph, policy: str
+) -> tuple[list, Sequence[bool]]:
     size = next(aval(a).shape[0] for a, b in zip(args, batched, strict=True) if b)
     mapped, carried = batching.batch(graph, batched, size, [False] * len(graph.outputs))
     closed, values = close(mapped)

@@ -109,7 +109,12 @@ _SCOPE = {
 
 def may_alias(eqn: Eqn) -> bool:
     """Whether the reference may return its operand or a view of it."""
-    return isinstance(eqn.prim.kernel, View) or eqn.prim.name in ("barrier", "check_index", "stop_gradient", "cast")
+    return isinstance(eqn.prim.kernel, View) or eqn.prim.name in (
+        "barrier",
+        "check_index",
+        "stop_gradient",
+        "cast",
+    )
 
 
 def _own(value: Any) -> np.ndarray:
