@@ -91,7 +91,9 @@ def test_batches(backend: str):
     equal(fg.vmap(fg.grad(lambda x: tripled(x).sum()), backend=backend)(B), 3 * slope(B))
     equal(fg.grad(lambda x: fg.vmap(tripled)(x).sum(), backend=backend)(B), 3 * slope(B))
     equal(fg.vmap(fg.hessian(lambda x: tripled(x).sum()))(B), [np.diag(3 * curve(b)) for b in B])
-    second = fg.grad(lambda x: fg.vmap(fg.grad(lambda x: fg.vmap(tripled)(x).sum()))(x).sum(), backend=backend)
+    second = fg.grad(
+        lambda x: fg.vmap(fg.grad(lambda x: fg.vmap(tripled)(x).sum()))(x).sum(), backend=backend
+    )
     equal(second(B), 3 * curve(B))
 
 
@@ -175,7 +177,9 @@ def test_the_derivative_by_a_closed_over_value_is_refused():
         f.defvjp(lambda x: (x * y, None), lambda r, ct: (ct * y,))
         return f(2.0 * y)
 
-    with pytest.raises(TraceError, match="says nothing of the derivative by a value that it closes over") as info:
+    with pytest.raises(
+        TraceError, match="says nothing of the derivative by a value that it closes over"
+    ) as info:
         fg.grad(loss)(1.0)
     assert "pass the value as an argument" in str(info.value)
 
@@ -192,7 +196,10 @@ def test_methods_and_jit_inside():
     equal(fg.grad(lambda x: Layer()(x))(1.0), 7.0)
     equal(fg.grad(fg.jit(lambda x: fg.jit(tripled)(x).sum()))(X), 3 * slope(X))
     equal(fg.grad(lambda x: fg.checkpoint(tripled)(x).sum())(X), 3 * slope(X))
-    equal(fg.grad(lambda x: fg.checkpoint(lambda x: tripled(x) * x)(x).sum())(X), 3 * slope(X) * X + X * np.sin(X))
+    equal(
+        fg.grad(lambda x: fg.checkpoint(lambda x: tripled(x) * x)(x).sum())(X),
+        3 * slope(X) * X + X * np.sin(X),
+    )
 
 
 def test_tensors_follow_the_rule():
@@ -222,7 +229,12 @@ def test_second_derivatives_of_a_tangent_rule():
     total = lambda x: doubled(x).sum()  # noqa: E731
     equal(fg.grad(fg.grad(doubled))(0.7), 2 * curve(0.7))
     equal(fg.jvp(lambda x: fg.jvp(doubled, (x,), (1.0,))[1], (0.7,), (1.0,))[1], 2 * curve(0.7))
-    for how in (fg.hessian, lambda f: fg.jacrev(fg.jacrev(f)), lambda f: fg.jacrev(fg.jacfwd(f)), lambda f: fg.jacfwd(fg.jacfwd(f))):
+    for how in (
+        fg.hessian,
+        lambda f: fg.jacrev(fg.jacrev(f)),
+        lambda f: fg.jacrev(fg.jacfwd(f)),
+        lambda f: fg.jacfwd(fg.jacfwd(f)),
+    ):
         equal(how(total)(X), np.diag(2 * curve(X)))
     equal(fg.vmap(fg.hessian(total))(B), [np.diag(2 * curve(b)) for b in B])
 
@@ -271,24 +283,34 @@ def jvp_of(rule, f=lambda x: x * 2.0):
 
 
 ROWS = {
-    "no vjp rule": (lambda: fg.custom_vjp(lambda x: x), ArgumentError, ["custom_vjp <lambda>: has no rule yet", "defvjp"]),
-    "no jvp rule": (lambda: fg.custom_jvp(lambda x: x), ArgumentError, ["custom_jvp <lambda>: has no rule yet", "defjvp"]),
-    "fwd returns no pair": (lambda: vjp_of(lambda x: x, bool), ArgumentError, ["fwd must return (output, residuals)"]),
-    "fwd's nesting": (lambda: vjp_of(lambda x: ((x, x), x), bool), ArgumentError, ["the output of fwd nests as", "expected"]),
-    "fwd's shape": (lambda: vjp_of(lambda x: (x.sum(), x), bool), ShapeError, ["output 0 of fwd must be f64[3], got f64[]"]),
+    "no vjp rule": (lambda: fg.custom_vjp(lambda x: x), ArgumentError,
+                           ["custom_vjp <lambda>: has no rule yet", "defvjp"]),
+    "no jvp rule": (lambda: fg.custom_jvp(lambda x: x), ArgumentError,
+                           ["custom_jvp <lambda>: has no rule yet", "defjvp"]),
+    "fwd returns no pair": (lambda: vjp_of(lambda x: x, bool), ArgumentError,
+                           ["fwd must return (output, residuals)"]),
+    "fwd's nesting": (lambda: vjp_of(lambda x: ((x, x), x), bool), ArgumentError,
+                           ["the output of fwd nests as", "expected"]),
+    "fwd's shape": (lambda: vjp_of(lambda x: (x.sum(), x), bool), ShapeError,
+                           ["output 0 of fwd must be f64[3], got f64[]"]),
     "fwd's dtype": (lambda: vjp_of(lambda x: (x.astype("f4"), x), bool), DTypeError,
                     ["output 0 of fwd must be f64[3], got f32[3]", ".astype(np.float64)"]),
     "bwd returns no tuple": (lambda: vjp_of(lambda x: (x, x), lambda r, ct: ct), ArgumentError,
                              ["bwd must return a tuple of 1 cotangents, one for each argument, got Array"]),
-    "bwd returns too many": (lambda: vjp_of(lambda x: (x, x), lambda r, ct: (ct, ct)), ArgumentError, ["of 1 cotangents", "got 2 values"]),
+    "bwd returns too many": (lambda: vjp_of(lambda x: (x, x), lambda r, ct: (ct, ct)), ArgumentError,
+                           ["of 1 cotangents", "got 2 values"]),
     "bwd's nesting": (lambda: vjp_of(lambda x: (x, x), lambda r, ct: ((ct, ct),)), DTypeError,
                       ["the cotangent of argument [0] from bwd must be f64[3], got tuple"]),
     "bwd's shape": (lambda: vjp_of(lambda x: (x, x), lambda r, ct: (ct.sum(),)), ShapeError,
                     ["the cotangent of argument [0] from bwd must be f64[3], got f64[]"]),
-    "bwd's dtype": (lambda: vjp_of(lambda x: (x, x), lambda r, ct: (ct.astype("f4"),)), DTypeError, ["must be f64[3], got f32[3]"]),
-    "rule returns no pair": (lambda: jvp_of(lambda p, t: t), ArgumentError, ["the rule must return (output, tangent of the output)"]),
-    "rule's output": (lambda: jvp_of(lambda p, t: (p[0].sum(), t[0])), ShapeError, ["output 0 of the rule must be f64[3], got f64[]"]),
-    "rule's tangent": (lambda: jvp_of(lambda p, t: (p[0], t[0].sum())), ShapeError, ["tangent 0 of the rule must be f64[3], got f64[]"]),
+    "bwd's dtype": (lambda: vjp_of(lambda x: (x, x), lambda r, ct: (ct.astype("f4"),)), DTypeError,
+                           ["must be f64[3], got f32[3]"]),
+    "rule returns no pair": (lambda: jvp_of(lambda p, t: t), ArgumentError,
+                           ["the rule must return (output, tangent of the output)"]),
+    "rule's output": (lambda: jvp_of(lambda p, t: (p[0].sum(), t[0])), ShapeError,
+                           ["output 0 of the rule must be f64[3], got f64[]"]),
+    "rule's tangent": (lambda: jvp_of(lambda p, t: (p[0], t[0].sum())), ShapeError,
+                           ["tangent 0 of the rule must be f64[3], got f64[]"]),
     "rule's nesting": (lambda: jvp_of(lambda p, t: ([p[0]], t[0])), ArgumentError, ["the rule's output nests as"]),
     "nondiff out of range": (lambda: fg_custom_out_of_range(), ArgumentError, ["nondiff_argnums 3 with 1 arguments"]),
 }  # fmt: skip
@@ -314,7 +336,9 @@ def test_error(name: str):
 def test_integers_take_no_cotangent_and_give_no_tangent():
     f = fg.custom_vjp(lambda x, i: x * 2.0)
     f.defvjp(lambda x, i: (x, None), lambda r, ct: (ct, 0))
-    with pytest.raises(DTypeError, match=r"the cotangent of argument \[1\] from bwd must be None, as that is i64"):
+    with pytest.raises(
+        DTypeError, match=r"the cotangent of argument \[1\] from bwd must be None, as that is i64"
+    ):
         fg.grad(lambda x: f(x, 3))(1.0)
     g = fg.custom_jvp(lambda x: (x, 3))
     g.defjvp(lambda p, t: ((p[0], 3), (t[0], 1)))
