@@ -156,10 +156,28 @@ def test_products_with_shared_weights_are_one_product():
     params, (x, labels) = network(), batch(32)
     graph = passes.run(fg.vmap(fg.grad(loss), in_axes=(None, 0, 0)).lower(params, x, labels))
     shapes = [[a.aval.shape for a in e.inputs] for e in graph.eqns if e.prim.name == "matmul"]
-    flat = [s for s in shapes if len(s[0]) == 2]
-    assert flat[:3] == [[(32, 64), (64, 128)], [(32, 128), (128, 64)], [(32, 64), (64, 10)]]
-    assert len(flat) == 5  # three forward, two back
-    assert all(s[0][-1] == 1 for s in shapes if len(s[0]) == 3)  # outer products: the gradients themselves
+    assert shapes[:3] == [[(32, 64), (64, 128)], [(32, 128), (128, 64)], [(32, 64), (64, 10)]]
+    assert len(shapes) == 5  # three forward, two back
+    outer = [
+        e.outputs[0].aval.shape
+        for e in graph.eqns
+        if len(e.outputs[0].aval.shape) == 3 and e.prim.name == "mul"
+    ]
+    assert sorted(outer) == [(32, 64, 10), (32, 64, 128), (32, 128, 64)]  # the gradients themselves
+    assert (
+        "copy"
+        not in fg.vmap(fg.grad(loss), in_axes=(None, 0, 0)).compile(params, x, labels).program.schedule()
+    )
+
+
+def test_a_shared_matrix_times_vectors_is_one_product_both_ways():
+    f = lambda w, x: fg.vmap(lambda w, v: np.tanh(w @ v).sum(), in_axes=(None, 0))(w, x).sum()  # noqa: E731
+    w = R.standard_normal((5, 3))
+    equal(fg.vmap(lambda w, v: w @ v, in_axes=(None, 0))(w, X), X @ w.T)
+    equal(fg.grad(f)(w, X), fg.grad(lambda w: np.tanh(X @ w.T).sum())(w))
+    graph = passes.run(fg.grad(f, argnums=(0, 1)).lower(w, X))
+    shapes = [[len(a.aval.shape) for a in e.inputs] for e in graph.eqns if e.prim.name == "matmul"]
+    assert shapes == [[2, 2]] * 3
 
 
 @pytest.mark.parametrize(
