@@ -17,8 +17,8 @@ ROOT = Path(fastgrad.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "locks", "machine", "version"),
     ("core",),
-    ("ops",),
-    ("numpy", "array", "trace"),
+    ("interpreter", "ops"),
+    ("numpy", "array", "trace", "random"),
     ("autodiff", "batching", "calls", "control", "passes", "pytree"),
     ("schedule", "memory"),
     ("codegen",),
@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "arguments",
         "api",
+        "control_flow",
         "pullback",
         "graph_builder",
         "train_step",
@@ -34,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "signatures",
         "state",
         "step_signature",
+        "step_loss",
         "inspection",
         "selection",
         "forward",

@@ -16,7 +16,7 @@ from fastgrad import autodiff, passes
 from fastgrad.core.aval import Aval, aval_of
 from fastgrad.core.graph import Graph, verify
 from fastgrad.executor.executable import Executable
-from fastgrad.executor.interpreter import evaluate
+from fastgrad.interpreter import evaluate
 from fastgrad.nn import functional as F
 from fastgrad.ops import index
 from fastgrad.trace import trace

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from .core.aval import Aval
@@ -34,13 +33,13 @@ class _Environment(dict):
         return atom if isinstance(atom, Literal) else self[atom]
 
 
-def _active(graph: Graph, wrt: Sequence[int]) -> set[Var]:
+def active(graph: Graph, wrt: Sequence[int]) -> set[Var]:
     """The float values that depend on the inputs ``wrt``."""
-    active = {graph.inputs[i] for i in wrt}
+    found = {graph.inputs[i] for i in wrt}
     for eqn in graph.eqns:
-        if any(a in active for a in eqn.inputs if isinstance(a, Var)):
-            active.update(v for v in eqn.outputs if is_float(v))
-    return active
+        if any(a in found for a in eqn.inputs if isinstance(a, Var)):
+            found.update(v for v in eqn.outputs if is_float(v))
+    return found
 
 
 def vjp(graph: Graph, wrt: Sequence[int], of: Sequence[int] | None = None) -> Graph:
@@ -79,7 +78,7 @@ def pull(
     builder = current()
     assert builder is not None, "derivatives are written into a trace"
     graph = dce(graph)  # the derivative of what nobody reads is never computed, nor asked for
-    active = _active(graph, [i for i, w in enumerate(wanted) if w])
+    live = active(graph, [i for i, w in enumerate(wanted) if w])
     env = _Environment(zip(graph.inputs, inputs, strict=True))
     env.update({v: lift(builder, value) for v, value in graph.captured})
     known = known or {}
@@ -88,8 +87,8 @@ def pull(
         for eqn in graph.eqns:
             if all(v in known for v in eqn.outputs):
                 env.update({v: known[v] for v in eqn.outputs})
-            elif eqn.prim.pull is not None and any(v in active for v in eqn.outputs):
-                backs[eqn] = _pull(builder, eqn, env, active)
+            elif eqn.prim.pull is not None and any(v in live for v in eqn.outputs):
+                backs[eqn] = _pull(builder, eqn, env, live)
             else:
                 _replay(builder, eqn, env)
 
@@ -97,7 +96,7 @@ def pull(
         cts: dict[Var, Any] = {}
 
         def accumulate(atom: Atom, ct: Any) -> None:
-            if ct is not None and isinstance(atom, Var) and atom in active:
+            if ct is not None and isinstance(atom, Var) and atom in live:
                 cts[atom] = cts[atom] + ct if atom in cts else ct
 
         for atom, ct in zip(graph.outputs, cotangents, strict=True):
@@ -142,10 +141,10 @@ def _replay(builder: Builder, eqn: Eqn, env: _Environment) -> None:
     env.update(zip(eqn.outputs, outputs, strict=True))
 
 
-def _pull(builder: Builder, eqn: Eqn, env: _Environment, active: set[Var]) -> Back:
+def _pull(builder: Builder, eqn: Eqn, env: _Environment, live: set[Var]) -> Back:
     """Forward of an op that brings its own backward."""
     builder.source = eqn.source
-    wanted = tuple(isinstance(a, Var) and a in active for a in eqn.inputs)
+    wanted = tuple(isinstance(a, Var) and a in live for a in eqn.inputs)
     assert eqn.prim.pull is not None
     outputs, back = eqn.prim.pull([env.read(a) for a in eqn.inputs], wanted, **eqn.params)
     env.update(zip(eqn.outputs, outputs, strict=True))
@@ -170,59 +169,49 @@ def jvp(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
     """Forward mode: tangents ride along with the values.
 
     Inputs: those of ``graph``, then a tangent for each of the inputs ``wrt`` (default: for each float input). Outputs:
-    those of ``graph``, then a tangent for each float output.
+    those of ``graph``, then a tangent for each float output. Tangents that are zero by construction are never computed
+    (Wengert 1964).
+    """
+    given = [is_float(v) if wrt is None else i in wrt for i, v in enumerate(graph.inputs)]
+    return push(graph, given, [is_float(a) for a in graph.outputs])[0]
+
+
+def push(graph: Graph, given: Sequence[bool], wanted: Sequence[bool]) -> tuple[Graph, tuple[bool, ...]]:
+    """`jvp`, where tangents may be zero: inputs without a ``given`` one have none, and an output that is not ``wanted``
+    gets one only where it is not zero by construction. Returns too which outputs have one.
     """
     n = len(graph.inputs)
-    wrt = tuple(i for i, v in enumerate(graph.inputs) if is_float(v)) if wrt is None else tuple(wrt)
+    graph = dce(graph)
+    moving = [v for v, g in zip(graph.inputs, given, strict=True) if g]
+    tangents: dict[Atom, Any] = {}
 
     def pushed(*args: Any) -> list[Any]:
-        tangents: list[Any] = [None] * n
-        for i, tangent in zip(wrt, args[n:], strict=True):
-            tangents[i] = tangent
-        outputs, out_tangents = push(graph, args[:n], tangents)
-        floats = [i for i, a in enumerate(graph.outputs) if is_float(a)]
-        return [
-            *outputs,
-            *(zeros(graph.outputs[i].aval) if (t := out_tangents[i]) is None else t for i in floats),
-        ]
+        builder = current()
+        assert builder is not None
+        env = _Environment(zip(graph.inputs, args[:n], strict=True))
+        env.update({v: lift(builder, value) for v, value in graph.captured})
+        tangents.update(zip(moving, args[n:], strict=True))
+        with _sources(builder):
+            for eqn in graph.eqns:
+                mine = tuple(tangents.get(a) if isinstance(a, Var) else None for a in eqn.inputs)
+                if all(t is None for t in mine) or not any(is_float(v) for v in eqn.outputs):
+                    _replay(builder, eqn, env)
+                    continue
+                for var, tangent in zip(eqn.outputs, _forward(builder, eqn, env, mine), strict=True):
+                    if tangent is not None:
+                        tangents[var] = tangent
+        results = [env.read(a) for a in graph.outputs]
+        for atom, want in zip(graph.outputs, wanted, strict=True):
+            if atom in tangents:
+                results.append(tangents[atom])
+            elif want:
+                results.append(zeros(atom.aval))
+        return results
 
-    avals = [v.aval for v in graph.inputs] + [_plain(graph.inputs[i].aval) for i in wrt]
-    return trace(pushed, avals, name=f"jvp({graph.name})")
-
-
-def jvp_of_active(graph: Graph, wrt: Sequence[int]) -> tuple[Graph, list[bool]]:
-    """`jvp` whose tangents that are zero by construction are left out; and which outputs have one."""
-    active = _active(graph, wrt)
-    has = [isinstance(a, Var) and a in active and is_float(a) for a in graph.outputs]
-    pushed, n = jvp(graph, wrt), len(graph.outputs)
-    floats = [h for h, a in zip(has, graph.outputs, strict=True) if is_float(a)]
-    kept = [a for a, keep in zip(pushed.outputs[n:], floats, strict=True) if keep]
-    return replace(pushed, outputs=(*pushed.outputs[:n], *kept)), has
-
-
-def push(graph: Graph, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """The outputs of ``graph`` and their tangents in the trace under way; a tangent that is zero is None.
-
-    Tangents that are zero by construction are never computed (Wengert 1964).
-    """
-    builder = current()
-    assert builder is not None, "derivatives are written into a trace"
-    graph = dce(graph)
-    env = _Environment(zip(graph.inputs, inputs, strict=True))
-    env.update({v: lift(builder, value) for v, value in graph.captured})
-    known: dict[Atom, Any] = {v: t for v, t in zip(graph.inputs, tangents, strict=True) if t is not None}
-    with _sources(builder):
-        for eqn in graph.eqns:
-            mine = tuple(known.get(a) if isinstance(a, Var) else None for a in eqn.inputs)
-            if all(t is None for t in mine) or not any(is_float(v) for v in eqn.outputs):
-                _replay(builder, eqn, env)
-                continue
-            for var, tangent in zip(eqn.outputs, _forward(builder, eqn, env, mine), strict=True):
-                if tangent is not None:
-                    known[var] = tangent
-    return [env.read(a) for a in graph.outputs], [
-        known.get(a) if isinstance(a, Var) and is_float(a) else None for a in graph.outputs
-    ]
+    joint = trace(
+        pushed, [v.aval for v in graph.inputs] + [_plain(v.aval) for v in moving], f"jvp({graph.name})"
+    )
+    return joint, tuple(a in tangents or want for a, want in zip(graph.outputs, wanted, strict=True))
 
 
 def _forward(builder: Builder, eqn: Eqn, env: _Environment, tangents: tuple[Any, ...]) -> Sequence[Any]:

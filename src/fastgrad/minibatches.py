@@ -11,7 +11,7 @@ from . import pytree
 from .core.aval import aval_of
 from .core.graph import Graph, Literal, Var
 from .errors import ArgumentError, OutOfBoundsError, ShapeError
-from .executor.interpreter import interpret
+from .interpreter import interpret
 from .passes.dce import dce
 from .passes.inline import inline
 

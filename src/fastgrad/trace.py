@@ -6,23 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
 from .array import Array
 from .core.aval import Aval, check_dtype
-from .core.graph import Atom, Builder, Graph, Literal, Var, verify
+from .core.graph import Atom, Builder, Graph, Literal, Var, under_way, verify
 from .errors import TraceError
 
 __all__ = ["Array", "close", "current", "inline", "lift", "trace"]
 
-_current: ContextVar[Builder | None] = ContextVar("fastgrad_trace", default=None)
-
 
 def current() -> Builder | None:
     """The builder of the innermost trace under way, if any."""
-    return _current.get()
+    return under_way.get()
 
 
 def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | None = None) -> Graph:
@@ -30,11 +27,11 @@ def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | N
 
     Arrays that ``fn`` closes over, tracers of an outer trace among them, become captured inputs; numbers literals.
     """
-    outer = _current.get()
+    outer = under_way.get()
     builder = Builder(
         Array, 0 if outer is None else outer.level + 1, name or str(getattr(fn, "__name__", "f"))
     )
-    token = _current.set(builder)
+    token = under_way.set(builder)
     try:
         for aval in avals:
             check_dtype(aval.dtype)
@@ -46,7 +43,7 @@ def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | N
         raise
     finally:
         builder.closed = True
-        _current.reset(token)
+        under_way.reset(token)
 
 
 def close(graph: Graph) -> tuple[Graph, list[Any]]:
@@ -61,7 +58,7 @@ def inline(graph: Graph, args: Sequence[Any]) -> list[Any]:
 
     Outside a trace the equations are computed by their references, one after the other.
     """
-    builder = _current.get()
+    builder = under_way.get()
     env: dict[Var, Any] = {v: lift(builder, value) for v, value in graph.captured}
     env.update(zip(graph.inputs, args, strict=True))
 

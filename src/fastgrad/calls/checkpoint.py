@@ -52,14 +52,13 @@ def _pull(
 
 
 def _push(inputs: Sequence[Any], tangents: Sequence[Any], *, graph: Graph, policy: str) -> tuple[list, list]:
-    moved = [i for i, t in enumerate(tangents) if t is not None]
-    pushed, active = autodiff.jvp_of_active(graph, moved)
-    closed, values = close(pushed)
-    given = [*values, *inputs, *(tangents[i] for i in moved)]
-    outputs = apply(checkpoint_p, given, graph=closed, policy=policy)
     n = len(graph.outputs)
+    pushed, moved = autodiff.push(graph, [t is not None for t in tangents], [False] * n)
+    closed, values = close(pushed)
+    given = [*values, *inputs, *(t for t in tangents if t is not None)]
+    outputs = apply(checkpoint_p, given, graph=closed, policy=policy)
     rest = iter(outputs[n:])
-    return outputs[:n], [next(rest) if a else None for a in active]
+    return outputs[:n], [next(rest) if m else None for m in moved]
 
 
 def _batch(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +218,10 @@ class Builder:
         atoms = tuple(self.atom(o) for o in outputs)
         self.closed = True
         return Graph(tuple(self.inputs), tuple(self.eqns), atoms, tuple(self._captured.values()), self.name)
+
+
+under_way: ContextVar[Builder | None] = ContextVar("fastgrad_trace", default=None)
+"""The builder of the innermost trace under way, if any."""
 
 
 def leaked(tracer: Tracer) -> TraceError:

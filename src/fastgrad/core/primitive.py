@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import FastgradError, user_line
 from .aval import Aval, aval_of
-from .graph import Literal, Tracer
+from .graph import Literal, Tracer, under_way
 from .loops import Kernel
 
 
@@ -50,13 +50,20 @@ class Primitive:
         return out if isinstance(out, tuple) else (out,)
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        """Emit into the innermost trace among ``args``; with arrays alone, compute by the reference."""
+        """Emit into the trace under way if a traced value is among ``args``; with arrays alone, compute by the reference.
+
+        The trace under way also gets ops on values of outer traces alone: what a branch does with values that it closes
+        over happens only when it is taken.
+        """
         builder = None
         for arg in args:
             if isinstance(arg, Tracer) and (builder is None or arg.builder.level > builder.level):
                 builder = arg.builder
         if builder is None:
             return self._eager(args, params)
+        now = under_way.get()
+        if now is not None and now.level > builder.level:
+            builder = now
         out = builder.emit(self, args, params)
         return out[0] if len(out) == 1 else tuple(out)
 

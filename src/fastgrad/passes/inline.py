@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.graph import Atom, Eqn, Graph, Literal, Var, subgraphs
 from ..core.loops import Call
+from .rewrite import spliced
 
 
 def inline(graph: Graph) -> Graph:
@@ -24,7 +25,9 @@ def inline(graph: Graph) -> Graph:
         if any(isinstance(a, Var) and a in known for a in eqn.inputs):
             eqn = replace(eqn, inputs=tuple(_read(known, a) for a in eqn.inputs))
         if isinstance(eqn.prim.kernel, Call):
-            known.update(zip(eqn.outputs, _write_out(eqn, eqns), strict=True))
+            written, outputs = spliced(inline(eqn.params["graph"]), eqn.inputs)
+            eqns += written
+            known.update(zip(eqn.outputs, outputs, strict=True))
         else:
             eqns.append(replace(eqn, params=_inside(eqn.params)) if _touches(eqn) else eqn)
     return replace(graph, eqns=tuple(eqns), outputs=tuple(_read(known, a) for a in graph.outputs))
@@ -47,14 +50,3 @@ def _inside(params: Mapping[str, Any]) -> dict[str, Any]:
         return inline(value) if isinstance(value, Graph) else value
 
     return {name: clean(value) for name, value in params.items()}
-
-
-def _write_out(call: Eqn, eqns: list[Eqn]) -> list[Atom]:
-    """Append the equations of a call, each with values of its own: the graph may be called elsewhere too."""
-    graph = inline(call.params["graph"])
-    env: dict[Var, Atom] = dict(zip(graph.inputs, call.inputs, strict=True))
-    for eqn in graph.eqns:
-        outputs = tuple(Var(v.aval) for v in eqn.outputs)
-        eqns.append(replace(eqn, inputs=tuple(_read(env, a) for a in eqn.inputs), outputs=outputs))
-        env.update(zip(eqn.outputs, outputs, strict=True))
-    return [_read(env, a) for a in graph.outputs]
