@@ -83,13 +83,51 @@ def zeros(like: Aval) -> Any:
     return np.zeros(like.shape, like.dtype) if current() is None else autodiff.zeros(like)
 
 
-def _push(inputs: Sequence[Any], tangents: Sequence[Any], *, name: str, **params: Any) -> Any:
+def _push(
+    inputs: Sequence[Any],
+    tangents: Sequence[Any],
+    *,
+    graph: Graph,
+    rule: Rule | Later[Rule],
+    n_consts: int,
+    name: str,
+) -> tuple[list[Any], list[Any]]:
+    """An error, but where ``fwd`` calls its own function: there it is forward over reverse that asks.
+
+    Backward is linear in the cotangents, and its transpose is what the function does to tangents.
+    """
+    if any(t is not None for t in tangents[:n_consts]):
+        raise closed_over("custom_vjp", name)
+    if isinstance(rule, Later):
+        return _transposed(inputs, tangents, graph, rule.get(), n_consts)
     builder = current()
     raise UnsupportedError(
         f"custom_vjp {name}: has no forward-mode derivative, its rule is for reverse mode alone",
         hint="fg.custom_jvp, whose rule serves both",
         at=builder.source if builder and builder.source else user_line(),
     )
+
+
+def _transposed(
+    inputs: Sequence[Any], tangents: Sequence[Any], graph: Graph, rule: Rule, n_consts: int
+) -> tuple[list[Any], list[Any]]:
+    """The outputs, and their tangents by the transpose of ``bwd``."""
+    n = len(graph.outputs)
+    consts, args = _parts(inputs, n_consts, rule)
+    values = inline(rule.fwd, [*consts, *args])
+    floats = [i for i, a in enumerate(graph.outputs) if autodiff.is_float(a)]
+    moved = [k for k, i in enumerate(rule.given) if tangents[n_consts + i] is not None]
+    out_tangents: list[Any] = [None] * n
+    if moved:
+        first = len(rule.bwd.inputs) - len(floats)
+        linear = replace(rule.bwd, outputs=tuple(rule.bwd.outputs[k] for k in moved))
+        transpose = autodiff.vjp(linear, range(first, len(rule.bwd.inputs)))
+        origin = [zeros(graph.outputs[i].aval) for i in floats]
+        given = [tangents[n_consts + rule.given[k]] for k in moved]
+        results = inline(transpose, [*consts, *values[n:], *origin, *given])
+        for i, tangent in zip(floats, results[len(moved) :], strict=True):
+            out_tangents[i] = tangent
+    return values[:n], out_tangents
 
 
 def _batch(

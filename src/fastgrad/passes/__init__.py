@@ -1,11 +1,14 @@
 """Graph -> graph rewrites that keep the numbers: `run` applies them in order and verifies after each.
 
-inline    calls are written out: what is left of their graphs
 fold      equations over literals alone become literals
 simplify  local identities, exact in floating point:  x*1 -> x,  reshape(reshape(x)) -> reshape(x)
 cse       equal equations are computed once
 assemble  a sum of padded pieces is their concatenation
 dce       what no output needs goes
+
+and before them, in what is compiled or interpreted:
+
+inline    calls are written out: what is left of their graphs
 
 and where there are loops or branches, whose bodies get all of these too:
 
@@ -36,7 +39,7 @@ from .rewrite import substitute
 from .simplify import simplify
 
 Pass = Callable[[Graph], Graph]
-PASSES: tuple[Pass, ...] = (inline, dce, simplify, fold, simplify, cse, assemble, dce)
+PASSES: tuple[Pass, ...] = (dce, simplify, fold, simplify, cse, assemble, dce)
 
 
 def bodies(graph: Graph) -> Graph:
@@ -48,7 +51,7 @@ def _with_bodies(eqn: Eqn) -> Eqn:
     def new(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(new, value))
-        return run(value) if isinstance(value, Graph) else value
+        return tidy(value) if isinstance(value, Graph) else value
 
     params = {name: new(value) for name, value in eqn.params.items()}
     changed = any(params[name] is not value for name, value in eqn.params.items() if isinstance(value, Graph))
@@ -63,7 +66,15 @@ _done: weakref.WeakSet[Graph] = weakref.WeakSet()
 
 
 def run(graph: Graph) -> Graph:
-    """The graph after every pass, verified after each. The same graph gives the same result, and a result itself."""
+    """The graph after every pass, verified after each, fit to be scheduled or interpreted."""
+    return tidy(verify(inline(graph), typed=graph.eqns))
+
+
+def tidy(graph: Graph) -> Graph:
+    """`run` for a graph that may yet be differentiated or batched: calls stay, and with them their rules.
+
+    The same graph gives the same result, and a result itself.
+    """
     if graph in _done:
         return graph
     result = _results.get(graph)
