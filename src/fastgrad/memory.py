@@ -167,12 +167,11 @@ def _carrying(step: Region, parts: tuple[MemoryPlan, ...], first: int, turns: Se
     carry, enter, leave = [], [], []
     locations: dict[Buffer, Location] = {}
     for i, other in enumerate(turns):
-        init, out = step.reads[first + i].buffer, step.writes[i].buffer
+        out = step.writes[i].buffer
         size = _round(out.nbytes)
         carry.append((end, end + size if other else end))
         end += 2 * size if other else size
         source, held, last, target = (Buffer(out.size, out.dtype) for _ in range(4))
-        assert init.size == out.size
         locations |= {
             source: Location("operand", first + i), held: Location("carry", i),
             last: Location("last", i), target: Location("result", i),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -39,6 +40,11 @@ class Ref(NamedTuple):
 
     buffer: Buffer
     layout: Layout
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements that the window shows."""
+        return math.prod(self.layout.shape) * self.buffer.dtype.itemsize
 
 
 class Fold(NamedTuple):
