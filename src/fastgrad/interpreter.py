@@ -111,6 +111,7 @@ _SCOPE = {
 def may_alias(eqn: Eqn) -> bool:
     """Whether the reference may return its operand or a view of it."""
     return isinstance(eqn.prim.kernel, View | Region) or eqn.prim.name in (
+        "barrier",
         "check_index",
         "stop_gradient",
         "cast",

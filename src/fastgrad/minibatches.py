@@ -13,6 +13,7 @@ from .core.graph import Graph, Literal, Var
 from .errors import ArgumentError, OutOfBoundsError, ShapeError
 from .interpreter import interpret
 from .passes.dce import dce
+from .passes.inline import inline
 
 
 def batch_array(value: Any) -> np.ndarray:
@@ -63,6 +64,7 @@ def index_check(graph: Graph, n_params: int) -> IndexCheck:
     Every index operand that depends on data alone is computed as the graph computes it (casts and arithmetic included),
     in the interpreter; all else is left out. An index that depends on parameters can only be checked by the run itself.
     """
+    graph = inline(graph)
     inputs = graph.inputs[n_params:]
     known: set[Var] = {*inputs, *(v for v, _ in graph.captured)}
     eqns, checks = [], []

@@ -129,6 +129,27 @@ def test_derivatives_are_differences(case: Case):
     check_derivatives(graph_of(case, arrays), arrays, case.order, case.tolerance, rng)
 
 
+@smooth
+def test_pullbacks_and_batches_change_places(case: Case):
+    """vmap of vjp, and vjp of vmap, against a loop over vjp."""
+    rng, size = np.random.default_rng(2), 3
+    graph = graph_of(case, case.inputs())
+    floats = [i for i, v in enumerate(graph.inputs) if autodiff.is_float(v)]
+    joint = autodiff.vjp(graph, floats)
+    rows = [case.inputs(seed) for seed in range(size)]
+    for row in rows:
+        row += [rng.standard_normal(v.aval.shape) for v in joint.inputs[len(row) :]]
+    expected = [np.stack(parts) for parts in zip(*(evaluate(joint, row) for row in rows), strict=True)]
+    stacked = [np.stack(parts) for parts in zip(*rows, strict=True)]
+    everywhere = [True] * len(graph.inputs)
+    for both in (
+        batching.vmap(joint, [True] * len(joint.inputs), size),
+        autodiff.vjp(batching.vmap(graph, everywhere, size), floats),
+    ):
+        for got, want in zip(evaluate(both, stacked), expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+
+
 def run_lines(eqn, values) -> np.ndarray:
     """A pointwise equation by its scalar lines, each done by NumPy."""
     k = MapBuilder()

@@ -70,7 +70,7 @@ def active_inputs(body: Graph, wanted: Sequence[bool], consts: int, carry: int) 
 
 def _halves(body: Graph, wrt: list[int], consts: int, recompute: bool) -> _Halves:
     """Forward and backward of one step; with ``recompute`` backward reads nothing but the inputs of the step."""
-    joint, extra = close(passes.run(autodiff.vjp(body, wrt)))
+    joint, extra = close(passes.tidy(autodiff.vjp(body, wrt)))
     n, outs = len(extra) + len(body.inputs), len(body.outputs)
     if recompute:
         backward = passes.dce(replace(joint, outputs=joint.outputs[outs:]))

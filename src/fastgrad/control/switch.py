@@ -125,7 +125,7 @@ def _pull(inputs: Sequence[Any], wanted: Sequence[bool], *, branches: tuple[Grap
     outs = len(branches[0].outputs)
     joint = _Joint()
     for branch in branches:
-        joint.add(passes.run(autodiff.vjp(branch, wrt)))
+        joint.add(passes.tidy(autodiff.vjp(branch, wrt)))
     operands = [*joint.values, *inputs[1:]]
     n = len(operands)
     halves = [autodiff.split(graph, n, outs) for graph in joint.branches()]

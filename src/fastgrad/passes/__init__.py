@@ -7,6 +7,10 @@ assemble  a sum of padded pieces is their concatenation
 accumulate  x + pad(u) adds u to a window of x
 dce       what no output needs goes
 
+and before them, in what is compiled or interpreted:
+
+inline    calls are written out: what is left of their graphs
+
 and where there are loops or branches, whose bodies get all of these too:
 
 prune      consts, carries, slices and results of a loop that nobody needs go
@@ -29,6 +33,7 @@ from .cse import cse
 from .dce import dce
 from .fold import fold
 from .gather import gather
+from .inline import inline
 from .invariant import invariant
 from .products import products
 from .prune import prune
@@ -48,7 +53,7 @@ def _with_bodies(eqn: Eqn) -> Eqn:
     def new(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(new, value))
-        return run(value) if isinstance(value, Graph) else value
+        return tidy(value) if isinstance(value, Graph) else value
 
     params = {name: new(value) for name, value in eqn.params.items()}
     changed = any(params[name] is not value for name, value in eqn.params.items() if isinstance(value, Graph))
@@ -63,7 +68,15 @@ _done: weakref.WeakSet[Graph] = weakref.WeakSet()
 
 
 def run(graph: Graph) -> Graph:
-    """The graph after every pass, verified after each. The same graph gives the same result, and a result itself."""
+    """The graph after every pass, verified after each, fit to be scheduled or interpreted."""
+    return tidy(verify(inline(graph), typed=graph.eqns))
+
+
+def tidy(graph: Graph) -> Graph:
+    """`run` for a graph that may yet be differentiated or batched: calls stay, and with them their rules.
+
+    The same graph gives the same result, and a result itself.
+    """
     if graph in _done:
         return graph
     result = _results.get(graph)

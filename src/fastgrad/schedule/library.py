@@ -191,6 +191,20 @@ def _join_windows(s: Scheduler, out: Var, whole: Ref, groups: list[Group]) -> No
     s.place[out], s.home[out] = whole, last
 
 
+def _barrier(s: Scheduler, eqn: Eqn) -> None:
+    """No work: the same places under new names, on a level above all that they wait for."""
+    values = eqn.inputs[: eqn.params["count"]]
+    places = [None if isinstance(a, Literal) or a in s.constants else s.stored(a) for a in values]
+    waits = s.array_inputs(eqn)
+    fence = s.open("fence", (), max((s.level(a) for a in waits), default=-1) + 1)
+    fence.producers.update(home for a in waits if (home := s.home.get(a)) is not None)
+    for atom, place, out in zip(values, places, eqn.outputs, strict=True):
+        if place is None:
+            s.constants[out] = atom if isinstance(atom, Literal) else s.constants[atom]
+        else:
+            s.place[out], s.home[out] = place, fence
+
+
 def _iota(s: Scheduler, eqn: Eqn) -> None:
     """No step: whoever reads it computes it from its loop's counters."""
     out = eqn.outputs[0]
@@ -202,6 +216,7 @@ def _permutation(s: Scheduler, eqn: Eqn) -> None:
 
 
 LIBRARY = {
+    "barrier": _barrier,
     "matmul": _matmul,
     "take": _take,
     "scatter_add": _scatter_add,
