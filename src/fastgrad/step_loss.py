@@ -20,7 +20,7 @@ from .arguments import DYNAMIC, aval
 from .core.aval import Aval
 from .core.graph import Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, user_line
-from .ops.pointwise import cast
+from .ops.pointwise import cast, literal
 
 
 class ModelState(NamedTuple):
@@ -171,4 +171,4 @@ def _checked_leaf(leaf: Any, old: Aval, name: str) -> Any:
         )
     if isinstance(leaf, Tracer):
         return cast(leaf, old.dtype)
-    return leaf if isinstance(leaf, np.ndarray) else old.dtype.type(leaf)
+    return leaf if isinstance(leaf, np.ndarray) else literal(leaf, old.dtype).value
