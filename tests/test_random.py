@@ -160,6 +160,31 @@ def test_keys_go_wherever_arrays_go():
     same_bits(got["next"], split(fold_in(k, 3))[1])
 
 
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_keys_are_carried_through_loops(backend):
+    def step(carry, i):
+        k, x = carry
+        k, sub = split(k)
+        return (k, x + normal(sub, (3,))), uniform(fold_in(key(1), i), (2,))
+
+    start = key(8), np.zeros(3)
+    end, drawn = fg.jit(lambda c: fg.scan(step, c, np.arange(20)), backend=backend)(start)
+    carry = start
+    for i in range(20):
+        carry, row = step(carry, i)
+        same_bits(drawn[i], row)
+    same_bits(end[0], carry[0])
+    same_bits(end[1], carry[1])
+
+
+def test_a_loop_counts_for_itself():
+    """A draw from a key of outside is no array that is handed into the loop."""
+    graph = graph_of(
+        lambda k: fg.scan(lambda c, i: (c + normal(k, (50,)), None), np.zeros(50), np.arange(3))[0], key(0)
+    )
+    assert "iota" not in [eqn.prim.name for eqn in graph.eqns]
+
+
 def test_splitting_into_a_shape_is_splitting_and_a_reshape():
     same_bits(split(key(3), (2, 3)), split(key(3), 6).reshape(2, 3, 2))
 

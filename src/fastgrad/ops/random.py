@@ -17,7 +17,7 @@ import numpy as np
 from ..core import counter
 from ..core.aval import Aval
 from ..core.expr import MapBuilder
-from ..core.graph import Literal, Tracer
+from ..core.graph import Literal, Tracer, under_way
 from ..core.loops import Library
 from ..core.primitive import Primitive
 from ..errors import DTypeError, ShapeError
@@ -41,10 +41,12 @@ iota_p = Primitive(
 
 
 def iota(like: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """``np.arange`` in ``shape``, in the trace of ``like``."""
-    if isinstance(like, Tracer):
-        return like.builder.emit(iota_p, (), {"shape": shape, "dtype": dtype})[0]
-    return iota_p(shape=shape, dtype=dtype)
+    """``np.arange`` in ``shape``; traced where ``like`` is, in the trace under way (a loop's body counts for itself)."""
+    if not isinstance(like, Tracer):
+        return iota_p(shape=shape, dtype=dtype)
+    now = under_way.get()
+    builder = now if now is not None and now.level > like.builder.level else like.builder
+    return builder.emit(iota_p, (), {"shape": shape, "dtype": dtype})[0]
 
 
 # --- threefry[bits] -------------------------------------------------------------------------------------------------
