@@ -1,4 +1,8 @@
-"""What a row of `tests/cases.py` is."""
+"""A row of the tables of ops: a function of arrays, inputs for it, and its twin in plain NumPy.
+
+``fn`` is written in NumPy where NumPy has the op, so that on arrays it is the oracle and on traced values our op; where
+NumPy has none, ``twin`` is the oracle. Inputs: floats are uniform in ``domain``, integers in ``[0, below)``.
+"""
 
 from __future__ import annotations
 
@@ -48,5 +52,5 @@ class Case:
 
 
 def label(*parts: Any) -> str:
-    """The name of a row."""
+    """The name of a row: its op, then what tells it from the op's other rows."""
     return "-".join(str(p).replace(" ", "") for p in parts if p is not None)

@@ -14,6 +14,7 @@ import numpy as np
 
 import fastgrad.numpy as fnp
 from case import Case, label
+from cases_random import RANDOM_ROWS
 from fastgrad.nn import functional as F
 from fastgrad.ops import comparison
 from index_cases import index_cases
@@ -50,6 +51,8 @@ def _binary() -> list[Case]:
         rows += [
             Case(label(op.__name__, d), op, ((2, 3), (3,)), (d, d), order=0) for d in ("?", "i4", "u8", "f4")
         ]
+    for op in (np.left_shift, np.right_shift):
+        rows += [Case(label(op.__name__, d), op, ((2, 3), (3,)), (d, d), below=12, order=0) for d in INTEGERS]
     for op in (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.logical_and, np.logical_or, np.logical_xor):
         rows += [Case(label(op.__name__, d), op, ((2, 3), (3,)), (d, d), order=0) for d in ("?", "i4", "u1")]
     for op in (np.add, np.multiply, np.subtract, np.maximum, np.minimum, np.floor_divide, np.remainder):
@@ -302,5 +305,14 @@ def _nn() -> list[Case]:
     return rows
 
 
-CASES: list[Case] = [*_binary(), *_unary(), *_reductions(), *_movement(), *_matmul(), *index_cases(), *_nn()]
+CASES: list[Case] = [
+    *_binary(),
+    *_unary(),
+    *_reductions(),
+    *_movement(),
+    *_matmul(),
+    *index_cases(),
+    *_nn(),
+    *RANDOM_ROWS,
+]
 """Every row."""

@@ -42,6 +42,10 @@ def running_columns(decay, x):
     return np.tanh(out)
 
 
+def dropout_layer(w, key, x, y):
+    return np.sum(F.dropout(np.tanh(x @ w), 0.5, key=key) * y)
+
+
 def f32(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
@@ -50,6 +54,7 @@ EXAMPLES: dict[
     str, tuple[Callable, list[np.ndarray], int]
 ] = {  # the function, its inputs, how many are parameters
     "mlp_loss": (mlp_loss, [f32(8, 16), f32(16), f32(16, 4), f32(4), f32(32, 8), np.zeros(32, np.int64)], 4),
+    "dropout_layer": (dropout_layer, [f32(8, 16), np.zeros(2, np.uint32), f32(32, 8), f32(32, 16)], 1),
     "broadcast_softmax": (broadcast_softmax, [f32(6, 5), f32(5), f32(6, 1)], 3),
     "running_columns": (running_columns, [f32(3), f32(6, 3)], 2),
 }

@@ -18,8 +18,9 @@ from . import pytree, random
 from .api import _value_and_grad
 from .arguments import DYNAMIC, aval
 from .core.aval import Aval
+from .core.graph import Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, user_line
-from .ops.pointwise import cast, convert
+from .ops.pointwise import cast, literal
 
 
 class ModelState(NamedTuple):
@@ -70,7 +71,7 @@ class StepLoss:
             return StepResult(value, flat, [])
         loss, rest = value
         new, value = (rest[0], (loss, rest[1])) if self._has_aux else (rest, loss)
-        return StepResult(value, flat, _checked(self._model, new))
+        return StepResult(value, flat, pytree.flatten(new)[0])
 
     def _arguments(self, values: Sequence[Any]) -> list[Any]:
         n = self._n_params
@@ -96,7 +97,10 @@ class StepLoss:
                 f"TrainStep: with model_state{with_aux} the loss returns {wanted}, got {_shown(result)}",
                 at=user_line(),
             )
-        return result
+        value, rest = result
+        if self._has_aux:
+            return value, (_checked(self._model, rest[0]), rest[1])
+        return value, _checked(self._model, rest)
 
     def _check_signature(self, count: int) -> None:
         """Where Python would refuse a call for a key or model state, say what the step calls the loss with."""
@@ -133,19 +137,19 @@ def _shown(result: Any) -> str:
     return str(aval(result)) if isinstance(result, DYNAMIC) else type(result).__name__
 
 
-def _checked(model: ModelState, new: Any) -> list[Any]:
-    """The leaves of the new model state; an error where they differ from the old in nesting, shape or dtype."""
+def _checked(model: ModelState, new: Any) -> Any:
+    """The new model state in the dtypes of the old; an error where it differs in nesting, shape or dtype."""
     leaves, structure = pytree.flatten(new)
     if structure != model.structure:
-        old = pytree.unflatten(model.structure, model.avals)
-        raise ArgumentError(
-            f"TrainStep: the new model_state must nest as the old one, got {_nesting(new)} for {_nesting(old)}",
-            at=user_line(),
+        old, got = (
+            str(pytree.unflatten(s, ["*"] * n)).replace("'*'", "*")
+            for s, n in ((model.structure, len(model.avals)), (structure, len(leaves)))
         )
-    return [
-        _checked_leaf(leaf, old, name)
-        for leaf, old, name in zip(leaves, model.avals, model.names, strict=True)
-    ]
+        raise ArgumentError(
+            f"TrainStep: the new model_state must nest as the old one, got {got} for {old}", at=user_line()
+        )
+    checked = zip(leaves, model.avals, model.names, strict=True)
+    return pytree.unflatten(structure, [_checked_leaf(*each) for each in checked])
 
 
 def _checked_leaf(leaf: Any, old: Aval, name: str) -> Any:
@@ -165,8 +169,6 @@ def _checked_leaf(leaf: Any, old: Aval, name: str) -> Any:
             hint=f".astype(np.{old.dtype.name})",
             at=user_line(),
         )
-    return cast(leaf, old.dtype) if isinstance(leaf, DYNAMIC[-1]) else convert(leaf, old.dtype)
-
-
-def _nesting(tree: Any) -> str:
-    return str(pytree.map(lambda leaf: "*", tree)).replace("'*'", "*")
+    if isinstance(leaf, Tracer):
+        return cast(leaf, old.dtype)
+    return leaf if isinstance(leaf, np.ndarray) else literal(leaf, old.dtype).value

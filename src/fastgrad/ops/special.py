@@ -31,8 +31,8 @@ ndtri_p = pointwise(
 def ndtri(p: Any) -> Any:
     """The quantile function of the standard normal distribution, elementwise: the x with ``P(X <= x) = p``.
 
-    -inf at 0, inf at 1, NaN outside [0, 1]; integers give float64. Within 4 ulp of the exact value in float64 and 6 in
-    float32 for p up to 1/2 (above it, it is p that is known less well), and the same bits interpreted and compiled.
+    -inf at 0, inf at 1, NaN outside [0, 1]; integers give float64. Within 6 ulp of the exact value for p up to 1/2
+    (above it, it is p that is known less well), and the same bits interpreted and compiled.
     Derivative: the reciprocal of the density, sqrt(2 pi) exp(x^2 / 2).
 
     >>> float(ndtri(0.5))

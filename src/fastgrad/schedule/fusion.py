@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import count
@@ -40,6 +41,10 @@ class Scheduler:
         self.written_over = {
             e.inputs[0] for e in graph.eqns if e.prim.name in ("update_slice", "scatter")
         } - set(graph.outputs)
+        self.readers = Counter(
+            a for eqn in graph.eqns for a in dict.fromkeys(eqn.inputs) if isinstance(a, Var)
+        )
+        self.readers.update(a for a in graph.outputs if isinstance(a, Var))
         self.input_vars = [*graph.inputs, *(v for v, _ in graph.captured)]
         for var in self.input_vars:
             self.place[var] = Ref(Buffer(var.aval.size, var.aval.dtype), Layout.contiguous(var.aval.shape))
@@ -80,9 +85,16 @@ class Scheduler:
             return False
         if arrays[0] in self.lazy and self.lazy_depth(arrays[0]) >= MAX_LAZY:
             return False
+        if self.narrows(arrays[0], eqn.outputs[0]):
+            return False
         scalars = [a for a in eqn.inputs if isinstance(a, Var) and not a.aval.shape]
         ops = ops_of(eqn)
         return not scalars and len(ops) <= 1 and all(op in _CHEAP for op in ops)
+
+    def narrows(self, source: Var, out: Var) -> bool:
+        """Whether ``source``, just computed, has no reader but this equation, which keeps less of it (a mask, of words)."""
+        fresh = source in self.home and source not in self.place and source not in self.lazy
+        return fresh and self.readers[source] == 1 and out.aval.dtype.itemsize < source.aval.dtype.itemsize
 
     def lazy_depth(self, var: Var) -> int:
         """How many cheap lines stand one on the other up to ``var``."""
