@@ -26,8 +26,10 @@ def assemble(graph: Graph) -> Graph:
             uses[atom] = uses.get(atom, 0) + 1
 
     def pieces(atom: Atom, root: bool) -> list[Eqn] | None:
-        eqn = made.get(atom) if isinstance(atom, Var) else None
-        if eqn is None or eqn.prim.name not in ("add", "pad") or not (root or uses[atom] == 1):
+        if not isinstance(atom, Var) or not (root or uses[atom] == 1):
+            return None
+        eqn = made.get(atom)
+        if eqn is None or eqn.prim.name not in ("add", "pad"):
             return None
         if eqn.prim.name == "pad":
             return [eqn]

@@ -39,7 +39,9 @@ def gather(graph: Graph) -> Graph:
 
 def _gather(eqn: Eqn, zero: set[Var]) -> Eqn | list[Eqn]:
     loop = Loop.of(eqn)
-    if loop.length < 2:
+    if (
+        loop.length < 2 or "every" in eqn.params
+    ):  # a loop whose memory the user limits: nothing of all steps at once
         return eqn
     after: list[Eqn] = []
     _sums(loop, after, zero, products=True)
