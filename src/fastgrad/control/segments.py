@@ -28,12 +28,12 @@ def pull_segments(
     first, whole = consts + carry, length // every * every
     lo, hi = (length - whole, length) if reverse else (0, whole)
     shared: dict[str, Any] = {"body": body, "consts": consts, "carry": carry, "reverse": reverse}
-    xs = [slice_axis(x, 0, lo, hi) for x in inputs[first:]]
+    xs = [_part(x, lo, hi) for x in inputs[first:]]
     outs, back_whole = _pull_whole(scan_p, [*inputs[:first], *xs], wanted, every, length=whole, **shared)
     if whole == length:
         return outs, back_whole
     left, right = (0, lo) if reverse else (hi, length)
-    xs = [slice_axis(x, 0, left, right) for x in inputs[first:]]
+    xs = [_part(x, left, right) for x in inputs[first:]]
     # A carry that is not wanted at first may be by the time that the rest begins.
     live = set(active_inputs(body, wanted, consts, carry))
     outs_rest, back_rest = pull_steps(
@@ -43,8 +43,8 @@ def pull_segments(
     ys = [_joined(a, b, reverse) for a, b in zip(outs[carry:], outs_rest[carry:], strict=True)]
 
     def back(cts: Sequence[Any]) -> list[Any]:
-        late = [None if ct is None else slice_axis(ct, 0, left, right) for ct in cts[carry:]]
-        early = [None if ct is None else slice_axis(ct, 0, lo, hi) for ct in cts[carry:]]
+        late = [None if ct is None else _part(ct, left, right) for ct in cts[carry:]]
+        early = [None if ct is None else _part(ct, lo, hi) for ct in cts[carry:]]
         rest = back_rest([*cts[:carry], *late])
         found = back_whole([*rest[consts:first], *early])
         for i in range(consts):
@@ -84,6 +84,10 @@ def _pull_whole(
         return [*found[:first], *(None if ct is None else _unfolded(ct) for ct in found[first:])]
 
     return [*outs[:carry], *map(_unfolded, outs[carry:])], back_segments
+
+
+def _part(x: Any, start: int, stop: int) -> Any:
+    return x if (start, stop) == (0, shape_of(x)[0]) else slice_axis(x, 0, start, stop)
 
 
 def _folded(x: Any, every: int) -> Any:
