@@ -16,30 +16,31 @@ from ..core.graph import Atom, Eqn, Graph, Var
 from ..ops.movement import concatenate_p
 from .rewrite import substitute
 
+MOST = 256
+"""Pieces of one sum that are looked at: a bound on the work, far above the gates of any layer."""
+
 
 def assemble(graph: Graph) -> Graph:
-    """One sweep; a sum inside a larger sum of pieces is left to that."""
-    made = {v: e for e in graph.eqns for v in e.outputs}
+    """One sweep, front to back: of each sum it is known which pieces it adds, if it adds pieces alone."""
+    if not any(e.prim.name == "pad" for e in graph.eqns):
+        return graph
     uses: dict[Var, int] = {}
     for atom in [*(a for e in graph.eqns for a in e.inputs), *graph.outputs]:
         if isinstance(atom, Var):
             uses[atom] = uses.get(atom, 0) + 1
-
-    def pieces(atom: Atom, root: bool) -> list[Eqn] | None:
-        if not isinstance(atom, Var) or not (root or uses[atom] == 1):
-            return None
-        eqn = made.get(atom)
-        if eqn is None or eqn.prim.name not in ("add", "pad"):
-            return None
-        if eqn.prim.name == "pad":
-            return [eqn]
-        left, right = (pieces(a, False) for a in eqn.inputs)
-        return None if left is None or right is None else left + right
+    pieces: dict[Atom, list[Eqn]] = {}
 
     def rule(eqn: Eqn) -> Eqn:
-        found = pieces(eqn.outputs[0], True) if eqn.prim.name == "add" else None
-        axis = _axis(found) if found else None
-        if found is None or axis is None:
+        out = eqn.outputs[0]
+        if eqn.prim.name == "pad":
+            pieces[out] = [eqn]
+        if eqn.prim.name != "add" or any(a not in pieces or uses[a] > 1 for a in eqn.inputs):  # type: ignore[index]
+            return eqn
+        found = [e for a in eqn.inputs for e in pieces[a]]
+        axis = _axis(found)
+        if axis is None:
+            if len(found) <= MOST:
+                pieces[out] = found
             return eqn
         found.sort(key=lambda e: e.params["lo"][axis])
         return replace(
