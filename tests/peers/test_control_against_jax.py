@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,18 @@ from fastgrad.core.aval import aval_of
 from fastgrad.interpreter import evaluate
 from fastgrad.trace import trace
 
-jax = pytest.importorskip("jax")
-lax, jnp = jax.lax, jax.numpy
+# JAX may warn while it is imported and used; its warnings are not ours to fix.
+pytestmark = [pytest.mark.filterwarnings(f"ignore:::{name}(\\..*)?") for name in ("jax", "jaxlib")]
 
 
-@pytest.fixture(autouse=True)
-def in_float64():
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
+@pytest.fixture(scope="module")
+def jax() -> Iterator[ModuleType]:
+    """JAX in float64."""
+    module = pytest.importorskip("jax")
+    before = module.config.read("jax_enable_x64")
+    module.config.update("jax_enable_x64", True)
+    yield module
+    module.config.update("jax_enable_x64", before)
 
 
 def cell(m: Any, reverse: bool) -> Callable:
@@ -98,18 +101,19 @@ def branches(m: Any, index: int) -> Callable:
     return f
 
 
-class Ours:
-    np = np
-    scan, fori_loop, while_loop, cond, switch = (
-        staticmethod(f) for f in (fg.scan, fg.fori_loop, fg.while_loop, fg.cond, fg.switch)
-    )
+OURS = SimpleNamespace(
+    np=np, scan=fg.scan, fori_loop=fg.fori_loop, while_loop=fg.while_loop, cond=fg.cond, switch=fg.switch
+)
 
 
-class Theirs:
-    np = jnp
-    scan, fori_loop, while_loop, cond, switch = (
-        staticmethod(f) for f in (lax.scan, lax.fori_loop, lax.while_loop, lax.cond, lax.switch)
-    )
+def both(name: str, jax: ModuleType) -> tuple[Callable, Callable]:
+    """A program written with our functions, and with those of `jax.lax`."""
+    lax = jax.lax
+    theirs = SimpleNamespace(
+        np=jax.numpy, scan=lax.scan, fori_loop=lax.fori_loop, while_loop=lax.while_loop, cond=lax.cond,
+        switch=lax.switch,
+    )  # fmt: skip
+    return PROGRAMS[name](OURS), PROGRAMS[name](theirs)
 
 
 PROGRAMS: dict[str, Callable[[Any], Callable]] = {
@@ -133,11 +137,11 @@ def close(got: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_against_jax(name: str):
-    ours, theirs = PROGRAMS[name](Ours), PROGRAMS[name](Theirs)
+def test_against_jax(name: str, jax: ModuleType):
+    ours, theirs = both(name, jax)
     graph = trace(lambda *a: [ours(*a)], [aval_of(a) for a in ARRAYS])
-    arrays = [jnp.asarray(a) for a in ARRAYS]
-    value, tangent = jax.jvp(theirs, arrays, [jnp.asarray(t) for t in TANGENTS])
+    arrays = [jax.numpy.asarray(a) for a in ARRAYS]
+    value, tangent = jax.jvp(theirs, arrays, [jax.numpy.asarray(t) for t in TANGENTS])
     close(evaluate(graph, ARRAYS)[0], value)
     close(evaluate(autodiff.jvp(graph), [*ARRAYS, *TANGENTS]), [value, tangent])
     if name == "while":
@@ -150,9 +154,9 @@ def test_against_jax(name: str):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_hessians_against_jax(name: str):
-    ours, theirs = PROGRAMS[name](Ours), PROGRAMS[name](Theirs)
-    arrays = [jnp.asarray(a) for a in ARRAYS]
+def test_hessians_against_jax(name: str, jax: ModuleType):
+    ours, theirs = both(name, jax)
+    arrays = [jax.numpy.asarray(a) for a in ARRAYS]
     expected = (
         jax.hessian(theirs, 1)(*arrays) if name != "while" else jax.jacfwd(jax.jacfwd(theirs, 1), 1)(*arrays)
     )
