@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import nn as nn
     from . import numpy as numpy
     from . import optim as optim
+    from . import random as random
     from . import train as train
     from .api import grad as grad
     from .api import jit as jit
@@ -48,6 +49,7 @@ _HOMES = {
     "no_grad": "eager",
     "numpy": "",
     "optim": "",
+    "random": "",
     "scan": "control_flow",
     "stop_gradient": "ops.pointwise",
     "switch": "control_flow",

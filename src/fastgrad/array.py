@@ -140,6 +140,16 @@ class Array(Tracer):
         _reflected(fnp.matmul),
         _in_place("@=", fnp.matmul),
     )
+    __lshift__, __rlshift__, __ilshift__ = (
+        _binary(fnp.left_shift),
+        _reflected(fnp.left_shift),
+        _in_place("<<=", fnp.left_shift),
+    )
+    __rshift__, __rrshift__, __irshift__ = (
+        _binary(fnp.right_shift),
+        _reflected(fnp.right_shift),
+        _in_place(">>=", fnp.right_shift),
+    )
     __and__, __rand__, __iand__ = (
         _binary(fnp.bitwise_and),
         _reflected(fnp.bitwise_and),

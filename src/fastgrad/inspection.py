@@ -7,9 +7,9 @@ from typing import Any
 
 from . import autodiff, memory, passes
 from .api import Jitted, jit
-from .codegen.cpu import emit
 from .core.graph import Graph
 from .errors import ArgumentError
+from .executor import tape
 from .executor.executable import Executable
 from .machine import available_threads
 from .memory import Location, MemoryPlan
@@ -59,9 +59,10 @@ def _stage(name: str, graph: Graph) -> str:
     if name == "memory":
         return str(planned)
     rows: dict[str, list[int]] = {}
-    for i, step in enumerate(planned.steps):
-        rows.setdefault(emit(step).text, []).append(i)
-    return "\n".join(f"# steps {', '.join(map(str, steps))}\n{text}" for text, steps in rows.items())
+    for i, source in enumerate(tape.build([tape.Segment(planned)], threads=1).sources):
+        if source is not None:
+            rows.setdefault(source.text, []).append(i)
+    return "\n".join(f"# rows {', '.join(map(str, numbers))}\n{text}" for text, numbers in rows.items())
 
 
 def _plan(graph: Graph) -> MemoryPlan:

@@ -122,7 +122,7 @@ def _own(value: Any) -> np.ndarray:
 
 
 def _floats(eqn: Eqn) -> bool:
-    return eqn.inputs[0].aval.dtype.kind == eqn.outputs[0].aval.dtype.kind == "f"
+    return {a.aval.dtype.kind for a in (*eqn.inputs[:1], *eqn.outputs[:1])} == {"f"}
 
 
 def _bound(eqn: Eqn) -> Callable[..., Any]:

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import numpy as np
 
 from .core.expr import MapBuilder
 from .core.loops import Layout
 from .errors import GraphError
-from .schedule import Buffer, Loop, Ref, Schedule, Step
+from .schedule import Buffer, Indices, Loop, Ref, Region, Schedule, Step
 
 ALIGN = 64
 """Bytes: a cache line, and the widest vector."""
 
 
 class Location(NamedTuple):
-    """Where a buffer lies: ``arena`` or ``state`` plus bytes, or the pointer of ``input``/``output`` ``number``."""
+    """Where a buffer lies: ``arena`` or ``state`` plus bytes, or the pointer of ``input``/``output`` ``number``.
+
+    Inside a region: ``operand`` and ``result`` ``number`` of the step, ``carry`` and the ``next`` carry, a loop's ``flag``.
+    """
 
     space: str
     number: int = 0
@@ -44,10 +49,29 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class RegionPlan:
+    """A region's parts, each planned, in one block of ``scratch`` that the steps around it plan for.
+
+    The block begins with the memory of the parts (one runs at a time). At ``carry`` lies each carried value, and the place
+    where an iteration leaves its next: the two take turns, or are one where each iteration may write in place. The steps
+    ``enter`` and ``leave`` copy carried values in and out.
+    """
+
+    parts: tuple[MemoryPlan, ...]
+    scratch: Buffer
+    carry: tuple[tuple[int, int], ...] = ()
+    flag: int = 0
+    enter: tuple[Loop, ...] = ()
+    leave: tuple[Loop, ...] = ()
+    locations: dict[Buffer, Location] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class MemoryPlan:
     """The steps to run (some with a copy added at the end) and the place of every buffer.
 
-    ``arena_bytes`` is the peak; ``naive_bytes`` what the same values take when each has memory of its own.
+    ``arena_bytes`` is the peak; ``naive_bytes`` what the same values take when each has memory of its own. ``regions``
+    holds the plan of each step that is one.
     """
 
     schedule: Schedule
@@ -56,6 +80,7 @@ class MemoryPlan:
     intervals: dict[Buffer, Interval]
     arena_bytes: int
     naive_bytes: int
+    regions: dict[Region, RegionPlan] = field(default_factory=dict)
 
     def __str__(self) -> str:
         rows = [
@@ -66,27 +91,94 @@ class MemoryPlan:
         for buffer, interval in sorted(self.intervals.items(), key=lambda item: item[1]):
             where = self.locations[buffer]
             rows.append(f"  steps {interval.first:3d}-{interval.last:<3d} {buffer.nbytes:10d} bytes  {where}")
+        for step, region in self.regions.items():
+            rows.append(f"  inside {step}: {region.scratch.nbytes} bytes")
+            rows += [f"    {line}" for part in region.parts for line in str(part).split("\n")]
         return "\n".join(rows)
 
 
-def plan(schedule: Schedule, inputs: Sequence[Location], outputs: Sequence[Location]) -> MemoryPlan:
-    """Place every buffer. An output whose location is an input's (state that is updated) is written last, or in place."""
+def plan(
+    schedule: Schedule, inputs: Sequence[Location], outputs: Sequence[Location], *, turns: bool = False
+) -> MemoryPlan:
+    """Place every buffer. An output whose location is an input's (state that is updated) is written last, or in place.
+
+    With ``turns`` a ``carry`` that cannot be written in place goes to ``next`` instead, which takes turns with it.
+    """
     locations = dict(zip(schedule.inputs, inputs, strict=True))
     steps = list(schedule.steps)
-    state = {where: buffer for buffer, where in locations.items() if where.space == "state"}
+    state = {where: buffer for buffer, where in locations.items() if where.space in ("state", "carry")}
     users = _users(steps) if state else {}
     for buffer, where in zip(schedule.outputs, outputs, strict=True):
         old = state.get(where)
         if old is None or _overwrites_safely(schedule.steps, users, buffer, old):
             locations[buffer] = where
+        elif turns:
+            locations[buffer] = where._replace(space="next")
         else:
             target = Buffer(buffer.size, buffer.dtype)
             locations[target] = where
             steps.append(_copy(buffer, target))
-    intervals = _liveness(steps, locations)
+    regions = {step: _region(step) for step in steps if isinstance(step, Region)}
+    intervals = _liveness(steps, locations, regions)
     peak = _place(steps, intervals, locations)
     naive = sum(_round(b.nbytes) for b in intervals)
-    return MemoryPlan(schedule, tuple(steps), locations, intervals, peak, naive)
+    return MemoryPlan(schedule, tuple(steps), locations, intervals, peak, naive, regions)
+
+
+def _region(step: Region) -> RegionPlan:
+    return {"scan": _scan, "while": _while, "switch": _switch}[step.kind](step)
+
+
+def _numbered(space: str, first: int, count: int) -> list[Location]:
+    return [Location(space, i) for i in range(first, first + count)]
+
+
+def _scan(step: Region) -> RegionPlan:
+    consts, carried = step.shared[0], _numbered("carry", 0, step.carry)
+    xs = _numbered("operand", consts + step.carry, len(step.reads) - consts - step.carry)
+    ys = _numbered("result", step.carry, len(step.writes) - step.carry)
+    body = plan(step.parts[0], [*_numbered("operand", 0, consts), *carried, *xs], [*carried, *ys], turns=True)
+    turns = [body.locations[b].space == "next" for b in body.schedule.outputs[: step.carry]]
+    return _carrying(step, (body,), consts, turns)
+
+
+def _while(step: Region) -> RegionPlan:
+    n_cond, n_body = step.shared
+    carried = _numbered("carry", 0, step.carry)
+    cond = plan(step.parts[0], [*_numbered("operand", 0, n_cond), *carried], [Location("flag")])
+    body = plan(step.parts[1], [*_numbered("operand", n_cond, n_body), *carried], carried)
+    return _carrying(step, (cond, body), n_cond + n_body, [False] * step.carry)
+
+
+def _switch(step: Region) -> RegionPlan:
+    inputs = _numbered("operand", 1, len(step.reads) - 1)
+    outputs = _numbered("result", 0, len(step.writes))
+    parts = tuple(plan(part, inputs, outputs) for part in step.parts)
+    return RegionPlan(parts, _block(max(p.arena_bytes for p in parts)))
+
+
+def _block(nbytes: int) -> Buffer:
+    return Buffer(nbytes, np.dtype(np.uint8))
+
+
+def _carrying(step: Region, parts: tuple[MemoryPlan, ...], first: int, turns: Sequence[bool]) -> RegionPlan:
+    """The block of a loop: the parts' memory, the carried values and where their next ones go, the flag."""
+    end = max(p.arena_bytes for p in parts)
+    carry, enter, leave = [], [], []
+    locations: dict[Buffer, Location] = {}
+    for i, other in enumerate(turns):
+        out = step.writes[i].buffer
+        size = _round(out.nbytes)
+        carry.append((end, end + size if other else end))
+        end += 2 * size if other else size
+        source, held, last, target = (Buffer(out.size, out.dtype) for _ in range(4))
+        locations |= {
+            source: Location("operand", first + i), held: Location("carry", i),
+            last: Location("last", i), target: Location("result", i),
+        }  # fmt: skip
+        enter.append(_copy(source, held))
+        leave.append(_copy(last, target))
+    return RegionPlan(parts, _block(end + ALIGN), tuple(carry), end, tuple(enter), tuple(leave), locations)
 
 
 def _place(
@@ -125,13 +217,17 @@ def _copy(source: Buffer, target: Buffer) -> Loop:
     return Loop((source.size,), k.build([value], [value]), (Ref(source, flat),), (), (Ref(target, flat),))
 
 
-def _liveness(steps: Sequence[Step], placed: dict[Buffer, Location]) -> dict[Buffer, Interval]:
-    """First write to last use of each buffer that is not placed elsewhere."""
+def _liveness(
+    steps: Sequence[Step], placed: dict[Buffer, Location], regions: dict[Region, RegionPlan]
+) -> dict[Buffer, Interval]:
+    """First write to last use of each buffer that is not placed elsewhere; a region's scratch lives while it runs."""
     alive: dict[Buffer, Interval] = {}
     for i, step in enumerate(steps):
         for ref in (*step.writes, *step.reads):
-            if ref.buffer not in placed:
+            if ref.buffer not in placed and not isinstance(ref.buffer, Indices):
                 alive[ref.buffer] = Interval(alive[ref.buffer].first if ref.buffer in alive else i, i)
+        if isinstance(step, Region):
+            alive[regions[step].scratch] = Interval(i, i)
     return alive
 
 

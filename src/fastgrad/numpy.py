@@ -26,6 +26,7 @@ from .ops.comparison import (
     greater,
     greater_equal,
     invert,
+    left_shift,
     less,
     less_equal,
     logical_and,
@@ -33,6 +34,7 @@ from .ops.comparison import (
     logical_or,
     logical_xor,
     not_equal,
+    right_shift,
     where,
 )
 from .ops.elementwise import (
@@ -330,10 +332,11 @@ def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> 
 UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     getattr(np, f.__name__): f
     for f in (
-        absolute, add, bitwise_and, bitwise_or, bitwise_xor, ceil, cos, divide, equal, exp, expm1, floor, floor_divide,
-        greater, greater_equal, invert, isfinite, isinf, isnan, less, less_equal, log, log1p, logical_and, logical_not,
-        logical_or, logical_xor, matmul, maximum, minimum, multiply, negative, not_equal, positive, power, reciprocal,
-        remainder, sign, sin, sqrt, square, subtract, tanh,
+        absolute, add, bitwise_and, bitwise_or, bitwise_xor, ceil, cos, divide, equal, exp, expm1, floor,
+        floor_divide, greater, greater_equal, invert, isfinite, isinf, isnan, left_shift, less, less_equal,
+        log, log1p, logical_and, logical_not, logical_or, logical_xor, matmul, maximum, minimum, multiply,
+        negative, not_equal, positive, power, reciprocal, remainder, right_shift, sign, sin, sqrt, square,
+        subtract, tanh,
     )
 }  # fmt: skip
 """What each NumPy ufunc does on traced values."""

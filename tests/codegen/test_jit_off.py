@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,9 +42,34 @@ def descriptors(
         abi.OUTPUT: [a.ctypes.data for a in outputs],
     }
     relocs = plan[plan[abi.RELOCS_AT] :][: abi.RELOC * plan[abi.N_RELOCS]].reshape(-1, abi.RELOC)
-    for word, space, number, offset, _ in relocs:
+    for word, space, number, offset in relocs:
         words[word] = bases[int(space)][number] + offset
     return words
+
+
+def turn(plan: np.ndarray, words: np.ndarray, row: np.ndarray, i: int) -> int:
+    """The row after row ``i``, which is no kernel: `abi` in Python."""
+    kind, target, word, trips = (int(row[k]) for k in (abi.KIND, abi.TARGET, abi.COUNTER, abi.TRIPS))
+    block = plan[plan[abi.BLOCKS_AT] + row[abi.BLOCK] :]
+    if kind == abi.LOOP:
+        words[word] = 0
+        return i + 1 if trips > 0 else target
+    if kind == abi.NEXT:
+        words[word] += 1
+        count = int(words[word])
+        for moved, by, in_turn in block[1 : 1 + abi.MOVE * block[0]].reshape(-1, abi.MOVE):
+            if in_turn:
+                step = 1 if count % 2 else -1
+                back = -((trips - 1) % 2)
+            else:
+                step, back = 1, 1 - trips
+            words[moved] += by * (step if count < trips else back)
+        return target if count < trips else i + 1
+    if kind == abi.BRANCH:
+        number = ctypes.c_int64 if row[abi.TILES] == 8 else ctypes.c_bool
+        chosen = int(number.from_address(int(words[word])).value)
+        return int(block[1 + min(max(chosen, 0), int(block[0]) - 1)])
+    return target
 
 
 def run_in_python(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -55,7 +81,13 @@ def run_in_python(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray
     words = descriptors(built, inputs, outputs, arena)
     rows = built.words[abi.HEADER :][: abi.ROW * built.words[abi.N_ROWS]].reshape(-1, abi.ROW)
     with np.errstate(all="ignore"):
-        for row in rows:
+        i = 0
+        while i < len(rows):
+            row = rows[i]
+            if row[abi.KIND] >= abi.LOOP:
+                i = turn(built.words, words, row, i)
+                continue
+            i += 1
             kernel = toolchain.define(built.texts[row[abi.KERNEL]], jit=False)
             desc, tiles = words.ctypes.data + 8 * int(row[abi.DESC]), int(row[abi.TILES])
             assert kernel(desc, tiles // 2, tiles) == 0

@@ -16,7 +16,7 @@ from fastgrad.core.graph import Graph
 from fastgrad.executor.executable import Executable
 from fastgrad.trace import trace
 
-BACKENDS = ["numpy"]
+BACKENDS = ["numpy", "numba"]
 """Where loops run. Every test here runs on each."""
 
 

@@ -5,7 +5,7 @@
 `Plan` is plain memory without addresses (it may be copied, pickled, mapped); `Workspace` holds all that one call in
 flight needs: control words, kernel addresses, descriptor copies, and the arena's address. Both are int64 words:
 
-    Plan        header (HEADER names), rows (ROW words each), relocations (RELOC words each), descriptor template
+    Plan        header (HEADER names), rows (ROW words each), relocations (RELOC words each), descriptor template, blocks
     Workspace   control words (CONTROL names; those that threads fight over on cache lines of their own),
                 kernel addresses, descriptors
 
@@ -18,17 +18,30 @@ interface, and old code is never run against it.
 from __future__ import annotations
 
 # Plan header, word numbers.
-N_ROWS, ROWS_AT, N_RELOCS, RELOCS_AT, N_WORDS, WORDS_AT, N_KERNELS, N_PARALLEL, COST, HEADER = range(10)
+(N_ROWS, ROWS_AT, N_RELOCS, RELOCS_AT, N_WORDS, WORDS_AT, N_KERNELS, N_PARALLEL, COST, BLOCKS_AT, HEADER) = (
+    range(11)
+)
 # A row: what it is, which kernel, where its descriptor begins, tiles, tiles a chunk, whether the run may pause before it.
 KIND, KERNEL, DESC, TILES, GRAIN, MAY_PAUSE, ROW_COST, ROW = range(8)
-SERIAL, PARALLEL, REPEAT = range(3)
-"""Row kinds. REPEAT goes back to row KERNEL until the workspace's trip count is reached, moving what moves."""
-# A relocation: descriptor word, space, index, byte offset, bytes to move by at each iteration of a REPEAT.
-WORD, SPACE, INDEX, OFFSET, STEP, RELOC = range(6)
+SERIAL, PARALLEL, LOOP, NEXT, BRANCH, JUMP = range(6)
+"""Row kinds. The last four say which row comes next, and have words of their own in KERNEL, DESC, TILES, GRAIN:
+
+LOOP    TARGET, COUNTER, TRIPS           sets the counter to 0; goes to the target when there are no trips
+NEXT    TARGET, COUNTER, TRIPS, BLOCK    counts; moves what moves and goes to the target, or moves it all back after TRIPS
+BRANCH  -, WORD, BYTES, BLOCK            goes to the row that the integer (or bool) under the descriptor's pointer picks
+JUMP    TARGET                           goes there
+
+A block of NEXT: how many words move, then for each the descriptor word, bytes, and whether it goes there and back in turn.
+A block of BRANCH: how many rows, then their numbers; the integer is clamped to them.
+"""
+TARGET, COUNTER, TRIPS, BLOCK = KERNEL, DESC, TILES, GRAIN
+MOVED, BY, IN_TURN, MOVE = range(4)
+# A relocation: descriptor word, space, index, byte offset.
+WORD, SPACE, INDEX, OFFSET, RELOC = range(5)
 ARENA, STATE, INPUT, OUTPUT = range(4)
 # Workspace control words. The first four are written by several threads: a cache line each.
 PUBLISHED, TICKET, FINISHED, CLAIMED = 0, 8, 16, 24
-STATUS, TRIPS, ITERATION, THREADS, KERNELS_AT, DESCS_AT, PLAN_IN, PC_AT, ALLOWANCE, EPOCH = range(32, 42)
+STATUS, THREADS, KERNELS_AT, DESCS_AT, PLAN_IN, PC_AT, ALLOWANCE, EPOCH = range(32, 40)
 TOGETHER, PARALLEL_FOR, WORKER, LOCK, CLOCK, YIELD, SCRATCH, CONTROL = 43, 44, 45, 46, 47, 48, 49, 56
 DONE, PAUSED, FAILED = range(3)
 

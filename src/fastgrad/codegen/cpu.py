@@ -42,7 +42,7 @@ import numpy as np
 from ..core.aval import short
 from ..core.expr import Map, op_name
 from ..core.loops import StrideKind
-from ..schedule import Gemm, Loop, Routine, Step, nest
+from ..schedule import Computed, Gemm, Indices, Loop, Ref, Routine, nest
 from .routines import ROUTINES
 from .simd.gemm import gemm_source
 from .simd.tile import Tile, host_tile
@@ -59,6 +59,10 @@ LINE_COST = {
     "cos": 8.0,
     "div": 0.4,
     "sqrt": 0.4,
+    "ndtri": 4.0,
+    "plain_log": 1.5,
+    "threefry32": 1.2,
+    "threefry64": 2.4,
 }
 """Rough nanoseconds an element in float32; every other line takes 0.06."""
 
@@ -67,14 +71,14 @@ LINE_COST = {
 class Source:
     """A step's kernel: its text (the key of the compiled code), descriptor words, number of tiles, a guess of its time."""
 
-    step: Step
+    step: Computed
     text: str
     words: tuple[Word, ...]
     tiles: int
     cost_ns: float
 
 
-def emit(step: Step) -> Source:
+def emit(step: Computed) -> Source:
     """The kernel of one step."""
     if isinstance(step, Loop):
         return _loop(step)
@@ -91,7 +95,7 @@ class Structure(NamedTuple):
     kinds: str
     block: int
     partial: bool
-    loads: tuple[np.dtype, ...]
+    loads: tuple[str, ...]  # what loads them: load_f32, or index_i64 where the index itself is the value
     scalars: tuple[np.dtype, ...]
     stores: tuple[np.dtype, ...]
     folds: tuple[tuple[str, str, np.dtype], ...]  # combine, printed neutral element, dtype
@@ -107,13 +111,13 @@ def _loop(loop: Loop) -> Source:
         n.kinds,
         n.block,
         loop.partial,
-        tuple(r.buffer.dtype for r in loop.loads),
+        tuple(map(_loader, loop.loads)),
         tuple(s.dtype for s in loop.scalars),
         tuple(r.buffer.dtype for r in loop.stores),
         tuple((f.combine, _constant(f.init), f.ref.buffer.dtype) for f in loop.folds),
         tuple(tuple(axis.kind for axis in axes) for axes in n.operands),
     )
-    words: list[Word] = [*refs, *n.sizes]
+    words: list[Word] = [*map(_base, refs), *n.sizes]
     inner = len(n.sizes) - 1
     for ref, axes in zip(refs, n.operands, strict=True):
         for a, axis in enumerate(axes):
@@ -123,6 +127,15 @@ def _loop(loop: Loop) -> Source:
     lines = sum(LINE_COST.get(line.op, 0.06) for line in loop.map.lines)
     cost = math.prod(n.sizes) * (lines + 0.06 * len(refs)) + 4.0 * n.tiles
     return Source(loop, _loop_text(structure), tuple(words), n.tiles, cost)
+
+
+def _loader(ref: Ref) -> str:
+    return ("index_" if isinstance(ref.buffer, Indices) else "load_") + short(ref.buffer.dtype)
+
+
+def _base(ref: Ref) -> Word:
+    """Where a window begins; indices, which no memory holds, begin at the address of element 0 of an array at 0."""
+    return ref.layout.offset * ref.buffer.dtype.itemsize if isinstance(ref.buffer, Indices) else ref
 
 
 def _reads_stride(kind: StrideKind, inner: bool) -> bool:
@@ -150,7 +163,7 @@ class _Nested:
             *(f"y{i}" for i in range(m)),
             *(f"z{i}" for i in range(k)),
         ]
-        self.dtypes = [*structure.loads, *structure.stores, *(dtype for _, _, dtype in structure.folds)]
+        self.dtypes = [*structure.stores, *(dtype for _, _, dtype in structure.folds)]  # of what is written
         self.inner_folded = structure.kinds[-1] == "R"
         self.inner = len(structure.kinds) - 1
 
@@ -243,12 +256,12 @@ class _Nested:
         n = len(s.loads)
         fixed = [i for i in range(n) if s.strides[i][self.inner] == "zero"]
         for i in fixed:
-            w(f"v{i} = load_{short(s.loads[i])}(x{i}{level}, 0)")
+            w(f"v{i} = {s.loads[i]}(x{i}{level}, 0)")
         with w.block(f"for i in range({first}, {last}):"):
             for i in range(n):
                 if i not in fixed:
                     index = "i" if s.strides[i][self.inner] == "unit" else f"i * x{i}_{self.inner}"
-                    w(f"v{i} = load_{short(s.loads[i])}(x{i}{level}, {index})")
+                    w(f"v{i} = {s.loads[i]}(x{i}{level}, {index})")
             names = [f"v{i}" for i in range(n)] + [f"s{k}" for k in range(len(s.scalars))]
             values = _print_lines(w, s.map, names)
             for k in range(len(s.stores)):
@@ -261,7 +274,7 @@ class _Nested:
         operand = len(self.s.loads) + k
         kind, name = self.s.strides[operand][self.inner], self.names[operand]
         index = {"unit": "i", "zero": "0", "run": f"i * {name}_{self.inner}"}[kind]
-        return f"store{k}_{short(self.dtypes[operand])}({name}{level}, {index}"
+        return f"store{k}_{short(self.dtypes[k])}({name}{level}, {index}"
 
     def fold(self, k: int, value: str) -> None:
         w, s = self.w, self.s

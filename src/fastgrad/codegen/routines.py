@@ -1,4 +1,4 @@
-"""Library routines that are no loop nest: rows picked and rows added by index, and the check of indices.
+"""Library routines that are no loop nest: rows picked and added by index, the check of indices, shuffles.
 
 Each is one kernel text over ``word``, ``load`` and ``store``, with its number of tiles and a guess of its time.
 A status of 1 means an index out of bounds; the run then stops before anything is updated.
@@ -96,6 +96,28 @@ def kernel(desc, lo, hi):
 """
 
 
+def _permutation(keys: str, out: str) -> str:
+    return f"""\
+def kernel(desc, lo, hi):
+    keys = word(desc, 0)
+    out = word(desc, 1)
+    count = word(desc, 3)
+    half = const_u64(32)
+    for t in range(lo, hi):
+        k0 = load_{keys}(keys, 2 * t)
+        k1 = load_{keys}(keys, 2 * t + 1)
+        first = t * count
+        for i in range(count):
+            bits = threefry64(k0, k1, const_u32(0), const_u32(i))
+            n = const_u64(i + 1)
+            low = mul(and_(bits, const_u64(4294967295)), n)
+            j = cast_i64(shr(add(mul(shr(bits, half), n), shr(low, half)), half))
+            store0_{out}(out, first + i, reload0_{out}(out, first + j))
+            store0_{out}(out, first + j, const_{out}(i))
+    return 0
+"""
+
+
 ROUTINES = {
     "take": LibraryRoutine(
         _take,
@@ -111,5 +133,8 @@ ROUTINES = {
     ),
     "check_index": LibraryRoutine(
         _check_index, tiles=lambda count, length: 1, cost=lambda count, length: 0.5 * count
+    ),
+    "permutation": LibraryRoutine(
+        _permutation, tiles=lambda keys, count: keys, cost=lambda keys, count: 25.0 * keys * count
     ),
 }

@@ -94,16 +94,51 @@ def _together(ws, row, index):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _advance(plan, ws):  # type: ignore[no-untyped-def]
-    """Move every descriptor word that moves with the iteration."""
+def _move(plan, ws, row, count, trips):  # type: ignore[no-untyped-def]
+    """Words that move with a loop: on to iteration ``count``, or back to where they began when ``trips`` are done."""
     descs = peek(ws + 8 * abi.DESCS_AT)
-    reloc = plan + 8 * peek(plan + 8 * abi.RELOCS_AT)
-    for _ in range(peek(plan + 8 * abi.N_RELOCS)):
-        step = peek(reloc + 8 * abi.STEP)
-        if step != 0:
-            at = descs + 8 * peek(reloc + 8 * abi.WORD)
-            poke(at, peek(at) + step)
-        reloc += 8 * abi.RELOC
+    block = plan + 8 * (peek(plan + 8 * abi.BLOCKS_AT) + peek(row + 8 * abi.BLOCK))
+    move = block + 8
+    for _ in range(peek(block)):
+        by = peek(move + 8 * abi.BY)
+        if peek(move + 8 * abi.IN_TURN) != 0:
+            if count < trips:
+                if count & 1 == 0:
+                    by = -by
+            else:
+                by *= -((trips - 1) & 1)
+        elif count == trips:
+            by *= 1 - trips
+        at = descs + 8 * peek(move + 8 * abi.MOVED)
+        poke(at, peek(at) + by)
+        move += 8 * abi.MOVE
+
+
+@_inner
+def _control(plan, ws, row, kind, i):  # type: ignore[no-untyped-def]
+    """The row after row ``i``, which is no kernel."""
+    descs = peek(ws + 8 * abi.DESCS_AT)
+    target = peek(row + 8 * abi.TARGET)
+    if kind == abi.LOOP:
+        poke(descs + 8 * peek(row + 8 * abi.COUNTER), 0)
+        return i + 1 if peek(row + 8 * abi.TRIPS) > 0 else target
+    if kind == abi.NEXT:
+        counter = descs + 8 * peek(row + 8 * abi.COUNTER)
+        trips = peek(row + 8 * abi.TRIPS)
+        count = peek(counter) + 1
+        poke(counter, count)
+        _move(plan, ws, row, count, trips)
+        return target if count < trips else i + 1
+    if kind == abi.BRANCH:
+        chosen = peek(peek(descs + 8 * peek(row + 8 * abi.DESC)))
+        if peek(row + 8 * abi.TILES) == 1:
+            chosen &= 255
+        block = plan + 8 * (peek(plan + 8 * abi.BLOCKS_AT) + peek(row + 8 * abi.BLOCK))
+        chosen = smaller(chosen, peek(block) - 1)
+        if chosen < 0:
+            chosen = 0
+        return peek(block + 8 + 8 * chosen)
+    return target
 
 
 @_inner
@@ -116,10 +151,7 @@ def _walk(plan, ws):  # type: ignore[no-untyped-def]
     pc = peek(ws + 8 * abi.PC_AT)
     clock = peek(ws + 8 * abi.CLOCK)
     together = peek(ws + 8 * abi.TOGETHER) != 0
-    cost = peek(plan + 8 * abi.COST)
-    if peek(ws + 8 * abi.TRIPS) > 1:
-        cost *= peek(ws + 8 * abi.TRIPS)
-    timed = clock != 0 and cost > _CLOCK_EVERY_NS
+    timed = clock != 0 and peek(plan + 8 * abi.COST) > _CLOCK_EVERY_NS
     end = _now(ws, clock) + peek(ws + 8 * abi.ALLOWANCE) if timed else 0
     spent = 0
     i = peek(pc)
@@ -133,14 +165,9 @@ def _walk(plan, ws):  # type: ignore[no-untyped-def]
             if _now(ws, clock) > end:
                 poke(pc, i + 1)
                 return abi.PAUSED
-        if kind == abi.REPEAT:
-            iteration = peek(ws + 8 * abi.ITERATION) + 1
-            poke(ws + 8 * abi.ITERATION, iteration)
-            if iteration < peek(ws + 8 * abi.TRIPS):
-                _advance(plan, ws)
-                i = peek(row + 8 * abi.KERNEL)
-            else:
-                i += 1
+        spent += peek(row + 8 * abi.ROW_COST)
+        if kind >= abi.LOOP:
+            i = _control(plan, ws, row, kind, i)
             continue
         if kind == abi.PARALLEL and together:
             status = _together(ws, row, i)
@@ -150,7 +177,6 @@ def _walk(plan, ws):  # type: ignore[no-untyped-def]
         if status != 0:
             poke(pc, i + 1)
             return abi.FAILED
-        spent += peek(row + 8 * abi.ROW_COST)
         i += 1
     poke(pc, n + 1)
     return abi.DONE
@@ -205,7 +231,6 @@ def _run(plan, ws, inputs, outputs, pc, allowance):  # type: ignore[no-untyped-d
                 address = peek(table + 8 * peek(reloc + 8 * abi.INDEX)) + peek(reloc + 8 * abi.OFFSET)
                 poke(descs + 8 * peek(reloc + 8 * abi.WORD), address)
             reloc += 8 * abi.RELOC
-        poke(ws + 8 * abi.ITERATION, 0)
     poke(ws + 8 * abi.PLAN_IN, plan)
     poke(ws + 8 * abi.PC_AT, pc)
     poke(ws + 8 * abi.ALLOWANCE, allowance)

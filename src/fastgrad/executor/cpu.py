@@ -126,13 +126,8 @@ class Workspace:
         descs = self.words[abi.CONTROL + n_kernels :]
         start = int(plan[abi.WORDS_AT])
         descs[:] = plan[start : start + n_words]
-        bases = {abi.ARENA: self.arena.ctypes.data, abi.STATE: state}
-        start = int(plan[abi.RELOCS_AT])
-        for word, space, _, offset, _ in plan[start : start + abi.RELOC * int(plan[abi.N_RELOCS])].reshape(
-            -1, abi.RELOC
-        ):
-            if space in bases:
-                descs[word] = bases[int(space)] + offset
+        self._state = state
+        self._place()
         n_outputs = len(native.arrays) - native.n_inputs
         self.inputs = np.zeros(native.n_inputs + len(native.fixed) + 1, np.int64)
         self.inputs[native.n_inputs : native.n_inputs + len(native.fixed)] = native.fixed
@@ -170,9 +165,16 @@ class Workspace:
             words += [table.ctypes.data + 8 * k, id(check_dtype(aval.dtype)), aval.ndim, *aval.shape]
         return np.array(words, np.int64)
 
-    def repeat(self, trips: int) -> None:
-        """How often the tape's loop runs."""
-        self.words[abi.TRIPS] = trips
+    def _place(self) -> None:
+        """Addresses in the arena and the state into their descriptor words (a run writes those of its arrays itself)."""
+        plan, native = self.native.tape.words, self.native
+        descs = self.words[abi.CONTROL + len(native.kernels) :]
+        bases = {abi.ARENA: self.arena.ctypes.data, abi.STATE: self._state}
+        start = int(plan[abi.RELOCS_AT])
+        relocs = plan[start : start + abi.RELOC * int(plan[abi.N_RELOCS])].reshape(-1, abi.RELOC)
+        for word, space, _, offset in relocs:
+            if space in bases:
+                descs[word] = bases[int(space)] + offset
 
     def python_entry(self, *arrays: Any) -> bool | None:
         """What `codegen.walker._entry` does, through public API alone: its twin, and its stand-in."""
@@ -194,15 +196,21 @@ class Workspace:
     def finish(self) -> None:
         """After the entry returned True: go on until the run is done, or raise for a kernel's status."""
         status = int(self.spec[abi.S_STATUS])
-        while status == abi.PAUSED:
-            status = self.native.run(*self.arguments, ALLOWANCE_NS)
-        if status == abi.FAILED:
-            raise self.failure()
+        try:
+            while status == abi.PAUSED:
+                status = self.native.run(*self.arguments, ALLOWANCE_NS)
+            if status == abi.FAILED:
+                raise self.failure()
+        except BaseException:
+            self._place()  # a loop that was left half-way has moved some
+            raise
 
     def failure(self) -> OutOfBoundsError:
         """The error for the row at which the run stopped: which index, of which op, at the user's line."""
         row = int(self.pc[0]) - 1
-        step = self.native.tape.sources[row].step
+        source = self.native.tape.sources[row]
+        assert source is not None, "only kernels fail"
+        step = source.step
         eqn = step.eqns[0]
         which = 0 if eqn.prim.name == "check_index" else 1  # where the indices stand among the operands
         plan, indices = self.native.tape.words, eqn.inputs[which].aval

@@ -49,7 +49,7 @@ class Program:
         return "\n".join(f"# rows {self._rows_of(text)}\n{text}" for text in self.native.tape.texts)
 
     def _rows_of(self, text: str) -> str:
-        return ", ".join(str(i) for i, s in enumerate(self.native.tape.sources) if s.text == text)
+        return ", ".join(str(i) for i, s in enumerate(self.native.tape.sources) if s and s.text == text)
 
     def compile_report(self) -> str:
         """Why this was traced; for each kernel seconds, where it came from and why, and which rows it serves."""

@@ -10,37 +10,42 @@ fill one axis without a gap. Exact, but for the sign of a zero: -0.0 + 0.0 is 0.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from ..core.graph import Atom, Eqn, Graph, Var
 from ..ops.movement import concatenate_p
 from .rewrite import substitute
 
-MOST = 256
-"""Pieces of one sum that are looked at: a bound on the work, far above the gates of any layer."""
-
 
 def assemble(graph: Graph) -> Graph:
-    """One sweep, front to back: of each sum it is known which pieces it adds, if it adds pieces alone."""
-    if not any(e.prim.name == "pad" for e in graph.eqns):
-        return graph
-    uses: dict[Var, int] = {}
-    for atom in [*(a for e in graph.eqns for a in e.inputs), *graph.outputs]:
-        if isinstance(atom, Var):
-            uses[atom] = uses.get(atom, 0) + 1
-    pieces: dict[Atom, list[Eqn]] = {}
+    """One sweep; a sum inside a larger sum of pieces is left to that."""
+    made = {v: e for e in graph.eqns for v in e.outputs}
+    uses = Counter(a for e in graph.eqns for a in e.inputs if isinstance(a, Var))
+    uses.update(a for a in graph.outputs if isinstance(a, Var))
+    within = {
+        a for e in graph.eqns if e.prim.name == "add" for a in e.inputs if isinstance(a, Var) and uses[a] == 1
+    }
+
+    def pieces(root: Eqn) -> list[Eqn] | None:
+        """The pads that ``root`` adds up, itself or by sums that nothing else reads."""
+        found: list[Eqn] = []
+        stack: list[Atom] = list(root.inputs)
+        while stack:
+            atom = stack.pop()
+            eqn = made.get(atom) if atom in within and isinstance(atom, Var) else None
+            if eqn is not None and eqn.prim.name == "add":
+                stack += eqn.inputs
+            elif eqn is not None and eqn.prim.name == "pad":
+                found.append(eqn)
+            else:
+                return None
+        return found
 
     def rule(eqn: Eqn) -> Eqn:
-        out = eqn.outputs[0]
-        if eqn.prim.name == "pad":
-            pieces[out] = [eqn]
-        if eqn.prim.name != "add" or any(a not in pieces or uses[a] > 1 for a in eqn.inputs):  # type: ignore[index]
-            return eqn
-        found = [e for a in eqn.inputs for e in pieces[a]]
-        axis = _axis(found)
-        if axis is None:
-            if len(found) <= MOST:
-                pieces[out] = found
+        found = pieces(eqn) if eqn.prim.name == "add" and eqn.outputs[0] not in within else None
+        axis = _axis(found) if found else None
+        if found is None or axis is None:
             return eqn
         found.sort(key=lambda e: e.params["lo"][axis])
         return replace(

@@ -37,6 +37,8 @@ def simplify(graph: Graph) -> Graph:
 
 
 def _identity(eqn: Eqn, made: dict[Var, Eqn]) -> Eqn | Atom:
+    if not eqn.inputs:
+        return eqn
     name, x, out = eqn.prim.name, eqn.inputs[0], eqn.outputs[0].aval
     same = x.aval.shape == out.shape and x.aval.dtype == out.dtype
     if same and name in ("stop_gradient", "cast", "reshape", "broadcast_to"):

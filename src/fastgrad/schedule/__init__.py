@@ -1,10 +1,11 @@
 """Graph -> Schedule: which equations run together in one kernel, and in which order.
 
-Three kinds of step:
+Four kinds of step:
 
     Loop     a loop nest: loads, scalar lines, then stores and folds      (elementwise chains, reductions, copies)
     Gemm     a matrix product with scalar lines on its accumulators       (bias, activation, a mask in backward)
     Library  one named routine                                            (take, scatter_add, check_index)
+    Region   schedules of their own, run in a loop or by choice         (scan, while, switch)
 
 Fusion works on levels: a step's level is one more than the highest level it reads from. Steps of one level cannot
 depend on each other, so an equation may join a step exactly when all else it reads lies on lower levels; no cycle can
@@ -15,11 +16,26 @@ Cheap lines over one value (a comparison, a sign change) are not stored: each re
 from ..core.graph import Graph
 from .fusion import Scheduler
 from .nest import Nest, nest
-from .steps import Buffer, Fold, Gemm, Loop, Ref, Routine, Schedule, Step
+from .steps import Buffer, Computed, Fold, Gemm, Indices, Loop, Ref, Region, Routine, Schedule, Step
 
-__all__ = ["Buffer", "Fold", "Gemm", "Loop", "Nest", "Ref", "Routine", "Schedule", "Step", "nest", "schedule"]
+__all__ = [
+    "Buffer",
+    "Computed",
+    "Fold",
+    "Gemm",
+    "Indices",
+    "Loop",
+    "Nest",
+    "Ref",
+    "Region",
+    "Routine",
+    "Schedule",
+    "Step",
+    "nest",
+    "schedule",
+]
 
 
 def schedule(graph: Graph) -> Schedule:
     """Schedule ``graph``: each equation lands in exactly one step, or in each of its readers if it is cheap."""
-    return Scheduler(graph).run()
+    return Scheduler(graph, schedule).run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import count
 from typing import Any
@@ -12,11 +12,12 @@ import numpy as np
 
 from ..core.expr import SCALAR_ONLY, MapBuilder
 from ..core.graph import Atom, Eqn, Graph, Literal, Var
-from ..core.loops import Layout, Library, Pointwise, Reduce, View
+from ..core.loops import Layout, Library, Pointwise, Reduce, Region, View
 from ..errors import GraphError
 from .group import Group, as_matrices, finish
 from .library import LIBRARY
-from .steps import Buffer, Ref, Schedule
+from .regions import region
+from .steps import Buffer, Indices, Ref, Schedule
 
 MAX_LAZY = 3
 """Cheap lines in a row that readers compute again; a longer chain is stored."""
@@ -26,8 +27,8 @@ _CHEAP = frozenset(
 
 
 class Scheduler:
-    def __init__(self, graph: Graph):
-        self.graph = graph
+    def __init__(self, graph: Graph, schedule: Callable[[Graph], Schedule]):
+        self.graph, self.schedule = graph, schedule
         self.order = count()
         self.groups: list[Group] = []
         self.home: dict[Var, Group] = {}  # which group computes a value
@@ -64,6 +65,8 @@ class Scheduler:
             self.reduce(eqn, kernel)
         elif isinstance(kernel, Library):
             LIBRARY[kernel.name](self, eqn)
+        elif isinstance(kernel, Region):
+            region(self, eqn, self.schedule)
         else:
             raise GraphError(f"{eqn.prim.name}: cannot be scheduled")
 
@@ -165,8 +168,9 @@ class Scheduler:
             if a not in group.values:
                 if a not in self.place and a not in self.home:
                     return False
-                layout = as_matrices(self.stored(a).layout.broadcast(group.shape))
-                if layout is None or layout.axes[2].kind == "run":
+                ref = self.stored(a)
+                layout = as_matrices(ref.layout.broadcast(group.shape))
+                if layout is None or isinstance(ref.buffer, Indices) or layout.axes[2].kind == "run":
                     return False
         return True
 
@@ -286,18 +290,46 @@ class Scheduler:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
+    def computes(self, group: Group, var: Var) -> bool:
+        """Whether the loop nest ``group`` has ``var`` at hand, element by element, and room for one more store of it."""
+        plain = group.kind == "loop" and var.aval.shape == group.shape and not self.folded(group, var)
+        return plain and var in group.values and group.room()
+
     def output(self, atom: Atom) -> Buffer:
-        """A buffer of its own for an output: the value's if a step wrote it whole and no other output claims it."""
-        buffer = self.own_buffer(atom) or self.copy(atom).buffer
+        """A buffer of its own for an output: the value's if a step wrote it whole and no other output claims it.
+
+        Otherwise a copy, made by a step that has the value at hand where there is one.
+        """
+        buffer = self.own_buffer(atom) or (self.store_again(atom) or self.copy(atom)).buffer
         self.taken.add(buffer)
         return buffer
+
+    def store_again(self, atom: Atom) -> Ref | None:
+        """A second place for a value, stored by the step that computes it or by one that loads it anyway."""
+        if not isinstance(atom, Var) or not atom.aval.shape:
+            return None
+        home = self.home.get(atom)
+        if home is not None and self.computes(home, atom):
+            group, value = home, home.values[atom]
+        else:
+            ref = self.stored(atom)
+            key = (ref.buffer, ref.layout)
+            readers = (g for g in self.groups if key in g.loads and g.shape == atom.aval.shape)
+            found = next((g for g in readers if g.kind == "loop" and g not in self.merged and g.room()), None)
+            if found is None:
+                return None
+            group, value = found, found.loads[key][1]
+        again = Var(atom.aval)
+        group.values[again], self.home[again] = value, group
+        return self.stored(again)
 
     def own_buffer(self, atom: Atom) -> Buffer | None:
         if not isinstance(atom, Var):
             return None
         ref = self.stored(atom)
         whole = ref.layout.is_contiguous and ref.layout.offset == 0 and ref.buffer.size == atom.aval.size
-        return ref.buffer if whole and ref.buffer not in self.taken else None
+        fits = whole and not isinstance(ref.buffer, Indices)
+        return ref.buffer if fits and ref.buffer not in self.taken else None
 
     def sorted_groups(self) -> list[Group]:
         """A topological order that stays close to the program's, so that values die soon (Kahn 1962)."""

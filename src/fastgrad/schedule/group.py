@@ -13,7 +13,7 @@ from ..core.expr import Map, MapBuilder
 from ..core.graph import Eqn, Var
 from ..core.loops import Axis, Layout, Reduce
 from .nest import nest
-from .steps import Buffer, Fold, Gemm, Loop, Ref, Routine, Step
+from .steps import Buffer, Fold, Gemm, Loop, Ref, Region, Routine, Step
 
 MAX_LINES = 96
 MAX_OPERANDS = 22
@@ -38,7 +38,7 @@ class Group:
     eqns: list[Eqn] = field(default_factory=list)
     producers: set[Group] = field(default_factory=set)
     operands: tuple[Ref, Ref] | None = None
-    routine: Routine | None = None
+    step: Routine | Region | None = None  # what stands finished from the start
     sealed: bool = False  # holds values that no equation of its own computes (copies, fills)
 
     def takes_in(self, peer: Group) -> bool:
@@ -58,8 +58,8 @@ class Group:
 
 def finish(group: Group, place: Mapping[Var, Ref]) -> list[Step]:
     """The steps that a finished group becomes: one, unless it folds to a number or stores more than one kernel may."""
-    if group.routine is not None:
-        return [group.routine]
+    if group.step is not None:
+        return [group.step]
     folded = {var for var, _, _ in group.folds}
     stores = [(group.values[var], ref) for var, ref in group.stores.items() if var not in folded]
     if group.operands is not None:

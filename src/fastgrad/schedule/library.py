@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..core.graph import Atom, Eqn, Literal, Var
 from ..core.loops import Layout
 from .group import Group, as_matrices
-from .steps import Buffer, Ref, Routine
+from .steps import Buffer, Indices, Ref, Routine
 
 if TYPE_CHECKING:
     from .fusion import Scheduler
@@ -30,7 +30,7 @@ def _matrices(s: Scheduler, atom: Atom) -> Ref:
     """The operand of a product as one batch axis over matrices; copied where its batch axes do not merge."""
     assert isinstance(atom, Var), "matmul operands have at least two axes"
     ref = s.stored(atom)
-    layout = as_matrices(ref.layout)
+    layout = None if isinstance(ref.buffer, Indices) else as_matrices(ref.layout)
     if layout is None:
         ref = s.copy(atom)
         s.home[atom], s.place[atom] = s.groups[-1], ref
@@ -39,11 +39,11 @@ def _matrices(s: Scheduler, atom: Atom) -> Ref:
     return Ref(ref.buffer, layout)
 
 
-def _contiguous(s: Scheduler, atom: Atom) -> Ref:
+def contiguous(s: Scheduler, atom: Atom) -> Ref:
     """The atom as a contiguous buffer, copied if need be."""
     if isinstance(atom, Var):
         ref = s.stored(atom)
-        if ref.layout.is_contiguous:
+        if ref.layout.is_contiguous and not isinstance(ref.buffer, Indices):
             return ref
     ref = s.copy(atom)
     if isinstance(atom, Var):
@@ -52,14 +52,14 @@ def _contiguous(s: Scheduler, atom: Atom) -> Ref:
 
 
 def _routine(s: Scheduler, eqn: Eqn, sizes: tuple[int, ...]) -> None:
-    reads = tuple(_contiguous(s, a) for a in eqn.inputs)
+    reads = tuple(contiguous(s, a) for a in eqn.inputs)
     inputs = [a for a in eqn.inputs if isinstance(a, Var)]
     group = s.open("routine", (), max((s.level(a) for a in inputs), default=-1) + 1)
     group.producers.update(home for a in inputs if (home := s.home.get(a)) is not None)
     out = eqn.outputs[0]
     ref = Ref(Buffer(out.aval.size, out.aval.dtype), Layout.contiguous(out.aval.shape))
     s.place[out], s.home[out] = ref, group
-    group.routine = Routine(eqn.prim.name, reads, (ref,), sizes, (eqn,))
+    group.step = Routine(eqn.prim.name, reads, (ref,), sizes, (eqn,))
 
 
 def _take(s: Scheduler, eqn: Eqn) -> None:
@@ -80,7 +80,7 @@ def _check_index(s: Scheduler, eqn: Eqn) -> None:
 
 
 def _concatenate(s: Scheduler, eqn: Eqn) -> None:
-    """One copy a part, each into its window of the result."""
+    """Each part into its window of the result: by the step that computes it if it lies nowhere else, or by a copy."""
     out, axis = eqn.outputs[0], eqn.params["axis"]
     whole = Ref(Buffer(out.aval.size, out.aval.dtype), Layout.contiguous(out.aval.shape))
     start, groups = 0, []
@@ -112,8 +112,12 @@ def _window(s: Scheduler, whole: Ref, atom: Atom, axis: int, start: int, stop: i
     shape = whole.layout.shape
     starts = [start if i == axis else 0 for i in range(len(shape))]
     stops = [stop if i == axis else n for i, n in enumerate(shape)]
-    layout = whole.layout.slice(starts, stops, [1] * len(shape))
-    return _copy_into(s, Ref(whole.buffer, layout), atom, eqn)
+    target = Ref(whole.buffer, whole.layout.slice(starts, stops, [1] * len(shape)))
+    home = s.home.get(atom) if isinstance(atom, Var) and atom not in s.lazy else None
+    if home is not None and isinstance(atom, Var) and atom not in s.place and s.computes(home, atom):
+        s.place[atom] = home.stores[atom] = target
+        return home
+    return _copy_into(s, target, atom, eqn)
 
 
 def _copy_into(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Group | None = None) -> Group:
@@ -137,6 +141,16 @@ def _join_windows(s: Scheduler, out: Var, whole: Ref, groups: list[Group]) -> No
     s.place[out], s.home[out] = whole, last
 
 
+def _iota(s: Scheduler, eqn: Eqn) -> None:
+    """No step: whoever reads it computes it from its loop's counters."""
+    out = eqn.outputs[0]
+    s.place[out] = Ref(Indices(out.aval.size, out.aval.dtype), Layout.contiguous(out.aval.shape))
+
+
+def _permutation(s: Scheduler, eqn: Eqn) -> None:
+    _routine(s, eqn, (eqn.inputs[0].aval.size // 2, eqn.params["n"]))
+
+
 LIBRARY = {
     "matmul": _matmul,
     "take": _take,
@@ -144,4 +158,6 @@ LIBRARY = {
     "check_index": _check_index,
     "concatenate": _concatenate,
     "pad": _pad,
+    "iota": _iota,
+    "permutation": _permutation,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -28,11 +29,22 @@ class Buffer:
         return self.size * self.dtype.itemsize
 
 
+class Indices(Buffer):
+    """No storage at all: element i is i. To load one is arithmetic on the loop's own counters."""
+
+    __slots__ = ()
+
+
 class Ref(NamedTuple):
     """A strided window of a buffer."""
 
     buffer: Buffer
     layout: Layout
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements that the window shows."""
+        return math.prod(self.layout.shape) * self.buffer.dtype.itemsize
 
 
 class Fold(NamedTuple):
@@ -126,7 +138,34 @@ class Routine:
         return f"{self.name}{list(self.sizes)}"
 
 
-Step = Loop | Gemm | Routine
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Schedules that run between the other rows of the tape, on buffers of the steps around them.
+
+    scan      parts: body                reads: shared, init, xs          writes: carry, ys
+    while     parts: condition, body     reads: the condition's shared, the body's shared, init       writes: carry
+    switch    parts: branches            reads: index, operands           writes: outputs
+
+    A body's inputs are its shared operands, the carry, and slices of ``xs``; ``trips`` counts a loop's iterations at most.
+    """
+
+    kind: str
+    parts: tuple[Schedule, ...]
+    reads: tuple[Ref, ...]
+    writes: tuple[Ref, ...]
+    shared: tuple[int, ...] = ()  # a part each
+    carry: int = 0
+    trips: int = 1
+    reverse: bool = False
+    eqns: tuple[Eqn, ...] = ()
+
+    def __str__(self) -> str:
+        size = f"[{self.trips}{' reversed' if self.reverse else ''}]" if self.kind == "scan" else ""
+        return f"{self.kind}{size}"
+
+
+Computed = Loop | Gemm | Routine
+Step = Computed | Region
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +187,7 @@ class Schedule:
 
         def show(ref: Ref) -> str:
             if ref.buffer not in names:
-                names[ref.buffer] = f"b{next(number)}"
+                names[ref.buffer] = "iota" if isinstance(ref.buffer, Indices) else f"b{next(number)}"
             kinds = "".join({"unit": "1", "zero": "0", "run": "s"}[a.kind] for a in ref.layout.axes)
             return f"{names[ref.buffer]}<{kinds}>"
 
@@ -158,6 +197,8 @@ class Schedule:
             lines.append(
                 f"  {i:3d} {writes} = {step} {reads}".ljust(76) + "  # " + " ".join(_names(step.eqns))
             )
+            for part in step.parts if isinstance(step, Region) else ():
+                lines += ["      " + line for line in str(part).split("\n")]
         return "\n".join(lines)
 
 
