@@ -2,7 +2,9 @@
 
     bodies    a Python function -> a closed graph; carries that keep their kind
     scan      scan_p    a loop of known length over slices, with a carry
-    reverse             its reverse mode: the reverse scan, residuals, √n memory
+    reverse             its reverse mode: the reverse scan, residuals
+    segments            the same in √n memory
+    linear              backward graphs without the cotangents that are zero
     while_    while_p   a loop until a condition fails
     switch    switch_p  one of several branches
 

@@ -19,11 +19,9 @@ from ..autodiff import is_float
 from ..core.aval import Aval
 from ..core.graph import Eqn, Graph, Var, verify
 from ..core.primitive import Primitive
-from ..ops.movement import concatenate_p, slice_axis
 from ..ops.operands import shape_of
-from ..ops.shaping import reshape_p
 from ..trace import close, current, inline
-from .bodies import bind, closed, stacked, zeros
+from .bodies import bind, closed, zeros
 from .linear import without_zeros
 
 Back = Callable[[Sequence[Any]], list[Any]]
@@ -38,20 +36,6 @@ class _Halves(NamedTuple):
     residuals: list[Var]  # values of ``forward``
     extra: list[Any]  # what the derivative's rules closed over: the first consts
     wrt: list[int]  # inputs of the body, in the order of backward's outputs
-
-
-def pull(
-    scan_p: Primitive,
-    inputs: Sequence[Any],
-    wanted: Sequence[bool],
-    *,
-    every: int | None = None,
-    **params: Any,
-) -> tuple[list[Any], Back]:
-    """The outputs of the scan and ``back(cotangents) -> one cotangent or None per operand``."""
-    if every is not None:
-        return _pull_segments(scan_p, inputs, wanted, every, **params)
-    return _pull_steps(scan_p, inputs, wanted, recompute=False, **params)
 
 
 def active_inputs(body: Graph, wanted: Sequence[bool], consts: int, carry: int) -> list[int]:
@@ -115,10 +99,14 @@ def _cheap(forward: Graph, residuals: list[Var], fixed: set[Var]) -> tuple[list[
     return [again[i] for i in sorted(again)], list(read)
 
 
-def _pull_steps(
+def pull_steps(
     scan_p: Primitive, inputs: Sequence[Any], wanted: Sequence[bool], *, recompute: bool,
     body: Graph, consts: int, carry: int, length: int, reverse: bool,
 ) -> tuple[list[Any], Back]:  # fmt: skip
+    """The outputs of the scan, and ``back(cotangents) -> one cotangent or None per operand``.
+
+    With ``recompute`` backward reads what each step was given and runs it again, so that only carries are kept.
+    """
     builder = current()
     assert builder is not None
     source = builder.source
@@ -132,7 +120,10 @@ def _pull_steps(
     new = [v for v in halves.residuals if not (v in place and not first <= place[v] < second) and v not in ys]
     forward = replace(halves.forward, outputs=(*halves.forward.outputs[:outs], *new))
     operands = [*halves.extra, *inputs]
-    params = {"consts": e + consts, "carry": carry, "length": length}
+    limit = (
+        {"every": 1} if recompute else {}
+    )  # the next derivative recomputes as well; passes leave such loops whole
+    params = {"consts": e + consts, "carry": carry, "length": length, **limit}
     outputs = bind(scan_p, operands, body=verify(forward, forward.eqns), **params, reverse=reverse)
     kept = {v: outputs[i] for v, i in ys.items()} | dict(zip(new, outputs[outs:], strict=True))
     fixed = set(own[:first])
@@ -142,7 +133,7 @@ def _pull_steps(
         floats = [i for i, a in enumerate(body.outputs) if is_float(a)]
         return _backward(
             scan_p, halves, [cts[i] for i in floats], floats, values, fixed, source,
-            consts=consts, carry=carry, length=length, reverse=reverse,
+            consts=consts, carry=carry, length=length, reverse=reverse, limit=limit,
         )  # fmt: skip
 
     return outputs[:outs], back
@@ -150,7 +141,7 @@ def _pull_steps(
 
 def _backward(
     scan_p: Primitive, halves: _Halves, cts: list[Any], floats: list[int], values: dict[Var, Any], fixed: set[Var],
-    source: str | None, *, consts: int, carry: int, length: int, reverse: bool,
+    source: str | None, *, consts: int, carry: int, length: int, reverse: bool, limit: dict[str, int],
 ) -> list[Any]:  # fmt: skip
     """The scan the other way round. ``cts`` belong to the outputs ``floats``; ``values`` are whole operands or stacks."""
     wrt, n = halves.wrt, len(halves.residuals)
@@ -210,9 +201,8 @@ def _backward(
         *(values[v] for v in each),
         *(cts[p] for p in y_cts),
     ]
-    outputs = bind(
-        scan_p, operands, body=body, consts=len(extra) + c, carry=k, length=length, reverse=not reverse
-    )
+    params = {"consts": len(extra) + c, "carry": k, "length": length, "reverse": not reverse, **limit}
+    outputs = bind(scan_p, operands, body=body, **params)
     for j, ct in zip(moving, outputs, strict=False):
         found[at[consts + j]] = ct
     for p, ct in zip([*sums, *slices], outputs[len(moving) :], strict=True):
@@ -220,76 +210,3 @@ def _backward(
     for p, i in enumerate(wrt):
         result[i] = found[p]
     return result
-
-
-# --- √n memory --------------------------------------------------------------------------------------------------------
-
-
-def _pull_segments(
-    scan_p: Primitive, inputs: Sequence[Any], wanted: Sequence[bool], every: int, *,
-    body: Graph, consts: int, carry: int, length: int, reverse: bool,
-) -> tuple[list[Any], Back]:  # fmt: skip
-    """A scan over segments of ``every`` steps, each an inner scan that backward runs again with its residuals.
-
-    Only the carry at the start of each segment is kept, and one segment's residuals at a time: ``length / every`` carries
-    and ``every`` steps (Griewank 1992, *Achieving logarithmic growth of temporal and spatial complexity*, two levels).
-    Steps that fill no segment run last, by themselves.
-    """
-    first, count = consts + carry, length // every
-    rest = length - count * every
-    fixed, init, xs = list(inputs[:consts]), list(inputs[consts:first]), inputs[first:]
-    lo, hi = (rest, length) if reverse else (0, count * every)
-    left, right = (0, rest) if reverse else (count * every, length)
-    rows = [reshape_p(slice_axis(x, 0, lo, hi), shape=(count, every, *shape_of(x)[1:])) for x in xs]
-
-    def segment(*args: Any) -> list[Any]:
-        return bind(scan_p, args, body=body, consts=consts, carry=carry, length=every, reverse=reverse)
-
-    avals = [v.aval for v in body.inputs]
-    graph, extra = closed(segment, [*avals[:first], *(stacked(a, every) for a in avals[first:])], body.name)
-    assert not extra
-    shared: dict[str, Any] = {"consts": consts, "carry": carry, "reverse": reverse}
-    outs, back_rows = _pull_steps(
-        scan_p, [*fixed, *init, *rows], wanted, recompute=True, body=graph, length=count, **shared
-    )
-    # A carry that is not wanted at first may be by the time that the rest begins.
-    live = active_inputs(body, wanted, consts, carry)
-    tail_wanted = [wanted[i] or i in live for i in range(len(inputs))]
-    tail = [slice_axis(x, 0, left, right) for x in xs]
-    outs_rest, back_rest = _pull_steps(
-        scan_p, [*fixed, *outs[:carry], *tail], tail_wanted, recompute=False, body=body, length=rest, **shared
-    )
-    flat = [reshape_p(y, shape=(count * every, *shape_of(y)[2:])) for y in outs[carry:]]
-    ys = [_joined(a, b, reverse) for a, b in zip(flat, outs_rest[carry:], strict=True)]
-
-    def back(cts: Sequence[Any]) -> list[Any]:
-        y_cts = cts[carry:]
-        late = [None if ct is None else slice_axis(ct, 0, left, right) for ct in y_cts]
-        found_rest = back_rest([*cts[:carry], *late])
-        early = [None if ct is None else slice_axis(ct, 0, lo, hi) for ct in y_cts]
-        early = [
-            None if ct is None else reshape_p(ct, shape=(count, every, *shape_of(ct)[1:])) for ct in early
-        ]
-        found = back_rows([*found_rest[consts:first], *early])
-        result = list(found)
-        for i in range(consts):
-            a, b = found[i], found_rest[i]
-            result[i] = a if b is None else b if a is None else a + b
-        for i in range(first, len(inputs)):
-            if not wanted[i] or (found[i] is None and found_rest[i] is None):
-                continue
-            shape, dtype = body.inputs[i].aval.shape, body.inputs[i].aval.dtype
-            a, b, whole = found[i], found_rest[i], (count * every, *shape)
-            a = zeros(whole, dtype) if a is None else reshape_p(a, shape=whole)
-            b = zeros((rest, *shape), dtype) if b is None else b
-            result[i] = _joined(a, b, reverse)
-        return result
-
-    return [*outs_rest[:carry], *ys], back
-
-
-def _joined(a: Any, b: Any, reverse: bool) -> Any:
-    """The segments' part and the rest's, in the order of the slices."""
-    if not shape_of(b)[0]:
-        return a
-    return concatenate_p(*((b, a) if reverse else (a, b)), axis=0)

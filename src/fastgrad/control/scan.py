@@ -41,7 +41,8 @@ from .bodies import (
     stacked,
     zeros,
 )
-from .reverse import pull
+from .reverse import pull_steps
+from .segments import pull_segments
 
 # --- scan[body, consts, carry, length, reverse, every] --------------------------------------------------------------
 
@@ -142,6 +143,13 @@ def _batch(args: Sequence[Any], batched: Sequence[bool], *, body: Graph, **param
     return results, carried
 
 
+def _pull(inputs: Sequence[Any], wanted: Sequence[bool], *, every: int | None = None, **params: Any) -> tuple:
+    """In reverse mode (`reverse`), with ``every`` in limited memory (`segments`)."""
+    if every is not None and 1 < every < params["length"]:
+        return pull_segments(scan_p, inputs, wanted, every, **params)
+    return pull_steps(scan_p, inputs, wanted, recompute=every == 1, **params)
+
+
 scan_p = Primitive(
     "scan",
     abstract=_rule,
@@ -150,7 +158,7 @@ scan_p = Primitive(
     jvp=None,
     batch=_batch,
     kernel=Region("scan"),
-    pull=lambda inputs, wanted, **params: pull(scan_p, inputs, wanted, **params),
+    pull=_pull,
     push=_push,
 )
 

@@ -39,7 +39,9 @@ def gather(graph: Graph) -> Graph:
 
 def _gather(eqn: Eqn, zero: set[Var]) -> Eqn | list[Eqn]:
     loop = Loop.of(eqn)
-    if loop.length < 2:
+    if (
+        loop.length < 2 or "every" in eqn.params
+    ):  # a loop whose memory the user limits: nothing of all steps at once
         return eqn
     after: list[Eqn] = []
     _sums(loop, after, zero, products=True)
@@ -182,17 +184,19 @@ def _terms(
     atom: Atom, carry: Var, made: dict[Var, Eqn], uses: dict[Var, int]
 ) -> tuple[list[Atom], list[Eqn]]:
     """The terms of a sum in which no partial sum is read twice, and its additions."""
-    eqn = made.get(atom) if isinstance(atom, Var) else None
-    full = carry.aval.shape
-    if (
-        eqn is None
-        or eqn.prim is not add_p
-        or uses[eqn.outputs[0]] != 1
-        or any(a.aval.shape != full for a in eqn.inputs)
-    ):
-        return [atom], []
-    left, right = (_terms(a, carry, made, uses) for a in eqn.inputs)
-    return left[0] + right[0], [*left[1], *right[1], eqn]
+    terms: list[Atom] = []
+    adds: list[Eqn] = []
+    todo = [atom]
+    while todo:
+        term = todo.pop()
+        eqn = made.get(term) if isinstance(term, Var) else None
+        whole = eqn is not None and all(a.aval.shape == carry.aval.shape for a in eqn.inputs)
+        if eqn is None or not whole or eqn.prim is not add_p or uses[eqn.outputs[0]] != 1:
+            terms.append(term)
+        else:
+            adds.append(eqn)
+            todo += eqn.inputs[::-1]
+    return terms, adds
 
 
 def _total(

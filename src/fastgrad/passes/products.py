@@ -23,7 +23,9 @@ def products(graph: Graph) -> Graph:
 
 def _hoist(eqn: Eqn) -> Eqn | list[Eqn]:
     loop = Loop.of(eqn)
-    if loop.length < 2:
+    if (
+        loop.length < 2 or "every" in eqn.params
+    ):  # a loop whose memory the user limits: nothing of all steps at once
         return eqn
     stepwise = dependent(loop.eqns, {c[1] for c in loop.carries})
     sliced = dependent(loop.eqns, {v for _, v in loop.xs})
