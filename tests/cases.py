@@ -1,59 +1,19 @@
-"""One row per op: what the generic contracts of `tests/ops/test_contracts.py` (and `bench/`) run over.
-
-``fn`` is written in NumPy where NumPy has the op, so that on arrays it is the oracle and on traced values our op; where
-NumPy has none, ``twin`` is the oracle. Inputs: floats are uniform in ``domain``, integers in ``[0, below)``.
-"""
+"""One row per op: what the generic contracts of `tests/ops/test_contracts.py` (and `bench/`) run over; see `case`."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import fastgrad.numpy as fnp
+from case import Case
+from case import label as _label
+from cases_numpy import ROWS as NUMPY_ROWS
 from fastgrad.nn import functional as F
 from fastgrad.ops import comparison, index
-
-
-@dataclass(frozen=True)
-class Case:
-    """One op at one choice of shapes and dtypes."""
-
-    name: str
-    fn: Callable[..., Any]
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[str, ...] = ()  # one a shape; float64 where missing
-    domain: tuple[float, float] = (-2.0, 2.0)
-    below: int = 3
-    twin: Callable[..., Any] | None = None
-    order: int = 2  # how often it is differentiated in the tests; 0 where it has no derivative
-    tolerance: float = 1e-6
-    ties: bool = False  # inputs rounded to few values: checked for value and batching, not by differences
-
-    def inputs(self, seed: int = 0) -> list[np.ndarray]:
-        """Random inputs of this row, the same for the same seed."""
-        rng = np.random.default_rng([seed, *self.name.encode()])
-        arrays = []
-        for shape, dtype in itertools.zip_longest(
-            self.shapes, self.dtypes[: len(self.shapes)], fillvalue="f8"
-        ):
-            kind = np.dtype(dtype).kind
-            if kind == "f":
-                array = rng.uniform(*self.domain, shape)
-                array = np.round(array) if self.ties else array
-            else:
-                array = rng.integers(0, 2 if kind == "b" else self.below, shape)
-            arrays.append(np.asarray(array).astype(dtype))
-        return arrays
-
-    def oracle(self, *arrays: Any) -> np.ndarray:
-        """The result in plain NumPy."""
-        with np.errstate(all="ignore"):
-            return np.asarray((self.twin or self.fn)(*arrays))
-
 
 BROADCASTS = [
     ((3,), (3,)),
@@ -67,10 +27,6 @@ BROADCASTS = [
 SHAPES = [(), (3,), (2, 3), (0,), (2, 0, 3)]
 AXES = [None, *(a for n in range(4) for a in itertools.combinations(range(3), n)), -1, -2]
 FLOATS, INTEGERS = ("f4", "f8"), ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
-
-
-def _label(*parts: Any) -> str:
-    return "-".join(str(p).replace(" ", "") for p in parts if p is not None)
 
 
 def _binary() -> list[Case]:
@@ -376,5 +332,14 @@ def _nn() -> list[Case]:
     return rows
 
 
-CASES: list[Case] = [*_binary(), *_unary(), *_reductions(), *_movement(), *_matmul(), *_index(), *_nn()]
+CASES: list[Case] = [
+    *_binary(),
+    *_unary(),
+    *_reductions(),
+    *_movement(),
+    *_matmul(),
+    *_index(),
+    *_nn(),
+    *NUMPY_ROWS,
+]
 """Every row."""

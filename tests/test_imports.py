@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "locks", "machine", "version"),
     ("core",),
     ("ops",),
-    ("numpy", "array", "trace"),
+    ("numpy", "protocols", "array", "trace"),
     ("autodiff", "batching", "calls", "control", "passes", "pytree"),
     ("schedule", "memory"),
     ("codegen",),

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from . import numpy as fnp
+from . import protocols
 from .core.graph import Tracer
 from .errors import DTypeError, ShapeError, TraceError, UnsupportedError, user_line
 from .ops.index import getitem
@@ -46,6 +47,14 @@ def _in_place(symbol: str, op: Callable[[Any, Any], Any]) -> Any:
             )
         return fnp.astype(out, self.dtype)
 
+    return method
+
+
+def _method(op: Callable[..., Any]) -> Any:
+    def method(self: Array, *args: Any, **kwargs: Any) -> Any:
+        return op(self, *args, **kwargs)
+
+    method.__name__, method.__doc__ = op.__name__, op.__doc__
     return method
 
 
@@ -268,6 +277,9 @@ class Array(Tracer):
         """`fnp.take`."""
         return fnp.take(self, indices, axis)
 
+    prod, cumsum, cumprod = _method(fnp.prod), _method(fnp.cumsum), _method(fnp.cumprod)
+    diagonal, trace, repeat = _method(fnp.diagonal), _method(fnp.trace), _method(fnp.repeat)
+
     def clip(self, min: Any = None, max: Any = None) -> Any:
         """`fnp.clip`."""
         return fnp.clip(self, min, max)
@@ -280,19 +292,19 @@ class Array(Tracer):
             raise TraceError(
                 f"{name}: a traced value cannot be stored in a NumPy array", hint="a = a + b", at=user_line()
             )
-        table = {"__call__": fnp.UFUNCS, "reduce": fnp.REDUCTIONS}.get(method, {})
+        table = protocols.METHODS.get(method, {})
         if ufunc not in table:
             raise _unsupported(name)
-        if method == "reduce":
+        if method != "__call__":
             kwargs = {"axis": 0, **kwargs}
         return _call(name, table[ufunc], inputs, kwargs)
 
     def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
         module = (func.__module__ or "numpy").replace("numpy", "np", 1)
         name = f"{module}.{func.__name__}"
-        if func not in fnp.FUNCTIONS:
+        if func not in protocols.FUNCTIONS:
             raise _unsupported(name)
-        return _call(name, fnp.FUNCTIONS[func], args, kwargs)
+        return _call(name, protocols.FUNCTIONS[func], args, kwargs)
 
     # --- what a value that is not known yet cannot do -----------------------------------------------------------
 

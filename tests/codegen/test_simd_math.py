@@ -17,6 +17,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from fastgrad.codegen.simd import lines, math, vec
+from fastgrad.core.expr import LIBM, LIBM_UNARY
 
 LANES = 8
 FUNCTIONS = sorted(math.TWINS)
@@ -240,6 +241,7 @@ UNARY = {
     "cos": np.cos,
     "floor": np.floor,
     "ceil": np.ceil,
+    **{name: getattr(np, name) for name in LIBM_UNARY},
     **{name: lambda x, name=name: exact(name, x) for name in FUNCTIONS},
 }
 BINARY = {
@@ -255,6 +257,8 @@ BINARY = {
     "and": np.bitwise_and,
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
+    "arctan2": np.arctan2,
+    "hypot": np.hypot,
 }
 COMPARISONS = {
     "eq": np.equal,
@@ -265,10 +269,10 @@ COMPARISONS = {
     "ge": np.greater_equal,
 }
 NUMPY = {**UNARY, **BINARY, **COMPARISONS, "select": np.where}
-FLOAT_ONLY = {"div", "sqrt", "sin", "cos", *FUNCTIONS}
+FLOAT_ONLY = {"div", "sqrt", "sin", "cos", *LIBM, *FUNCTIONS}
 BITWISE = {"and", "or", "xor", "not"}
 NOT_BOOL = {"sub", "neg", "sign", "floor_divide", "remainder", "pow"}
-ROUNDED = {"pow", "sin", "cos", *FUNCTIONS}  # NumPy's own result is not the correctly rounded one
+ROUNDED = {"pow", "sin", "cos", *LIBM, *FUNCTIONS}  # NumPy's own result is not the correctly rounded one
 
 
 def defined(op: str, dtype: np.dtype) -> bool:
@@ -372,7 +376,7 @@ def test_tables_agree():
     assert set(lines.TWINS) == lines.OPS == {*NUMPY, "cast"}
     assert {*UNARY, "cast"} == lines.UNARY
     assert set(lines.COMPARISONS) == set(COMPARISONS)
-    assert {"pow", "sin", "cos", "floor_divide", "remainder"} == lines.OPS - lines.VECTOR_OPS
+    assert {"pow", "sin", "cos", "floor_divide", "remainder", *LIBM} == lines.OPS - lines.VECTOR_OPS
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cases import CASES, Case
 from fastgrad import autodiff, batching, passes
 from fastgrad.core.aval import aval_of
-from fastgrad.core.expr import MapBuilder
+from fastgrad.core.expr import LIBM, MapBuilder
 from fastgrad.core.graph import Graph, Literal
 from fastgrad.core.loops import Layout, Pointwise, View
 from fastgrad.nn import functional as F
@@ -149,7 +149,7 @@ _SCALAR_OPS = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "log1p": np.log1p, "sin": np.sin, "cos": np.cos, "floor": np.floor,
     "ceil": np.ceil, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
     "ge": np.greater_equal, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
-    "select": np.where, "cast": np.asarray, "const": np.asarray,
+    "select": np.where, "cast": np.asarray, "const": np.asarray, **{name: getattr(np, name) for name in LIBM},
 }  # fmt: skip
 
 

@@ -125,7 +125,7 @@ class PyTorchNames(Array):
         """`fnp.linalg.norm`: the root of the sum of squares; ``p`` is 2."""
         if p not in (2, "fro"):
             raise ArgumentError(f"norm: p must be 2, got {p!r}", hint="x.abs().sum(axis)", at=user_line())
-        return fnp.linalg.norm(self, dim, keepdims=keepdim)
+        return fnp.linalg.norm(self, None, dim, keepdims=keepdim)
 
     def view(self, *shape: Any) -> Any:
         """`fnp.reshape`."""

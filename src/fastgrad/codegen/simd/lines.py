@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from ...core.expr import SCALAR_ONLY
-from . import math, vec
+from ...core.expr import LIBM, LIBM_UNARY, SCALAR_ONLY
+from . import libm, math, vec
 
 COMPARISONS: dict[str, str] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _MATH = {name: getattr(math, name) for name in math.TWINS}
 UNARY: frozenset[str] = frozenset(
-    {"neg", "abs", "sign", "sqrt", "sin", "cos", "floor", "ceil", "not", "cast", *_MATH}
+    {"neg", "abs", "sign", "sqrt", "sin", "cos", "floor", "ceil", "not", "cast", *_MATH, *LIBM_UNARY}
 )
 _BINARY = {"add", "sub", "mul", "div", "max", "min", "and", "or", "xor"}
 OPS: frozenset[str] = UNARY | COMPARISONS.keys() | _BINARY | SCALAR_ONLY | {"select"}
@@ -232,6 +232,7 @@ _RULES: dict[str, dict[str, Callable[..., ir.Value]]] = {
         "min": _intrinsic("minimum"),
         "abs": _intrinsic("fabs"),
         **{name: _intrinsic(name) for name in ("pow", "sqrt", "sin", "cos", "floor", "ceil")},
+        **libm.RULES,
         **_MATH,
     },
 }
@@ -291,6 +292,7 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "not": np.bitwise_not,
     "select": _select_py,
     "cast": _cast_py,
+    **{name: getattr(np, name) for name in LIBM},
 }
 _quiet = np.errstate(all="ignore")
 TWINS: dict[str, Callable[..., Any]] = {name: _quiet(twin) for name, twin in _NUMPY.items()} | math.TWINS
