@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import nn as nn
     from . import numpy as numpy
     from . import optim as optim
+    from . import testing as testing
     from . import train as train
     from .api import grad as grad
     from .api import jit as jit
@@ -42,6 +43,7 @@ _HOMES = {
     "numpy": "",
     "optim": "",
     "stop_gradient": "ops.pointwise",
+    "testing": "",
     "train": "",
     "value_and_grad": "api",
     "vjp": "pullback",

@@ -266,7 +266,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 
     The derivative of the Euclidean norm at 0 is NaN. Raises `UnsupportedError` for other norms of matrices.
 
-    >>> norm(np.array([3.0, -4.0])), norm(np.array([3.0, -4.0]), 1)
+    >>> float(norm(np.array([3.0, -4.0]))), float(norm(np.array([3.0, -4.0]), 1))
     (5.0, 7.0)
     """
     (x,) = promote(x, floats=True)

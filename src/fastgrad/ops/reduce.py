@@ -171,7 +171,7 @@ def average(
 
     With ``returned`` also the sum of the weights. Raises `ShapeError` for weights that fit neither.
 
-    >>> average(np.array([1.0, 4.0]), weights=np.array([2.0, 1.0]))
+    >>> float(average(np.array([1.0, 4.0]), weights=np.array([2.0, 1.0])))
     2.0
     """
     x = operand(x)

@@ -26,7 +26,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Any
     the slope is that of the interval to its right. Raises `ShapeError` unless xp and fp are vectors of one size.
 
     >>> interp(0.5, np.array([0.0, 1.0]), np.array([2.0, 4.0]))
-    3.0
+    array(3.)
     """
     x, xp, fp = promote(x, xp, fp, floats=True)
     n = shape_of(xp)[0] if shape_of(xp) else 0
@@ -50,7 +50,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Any
 def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
     """Integral of samples ``y`` along ``axis`` by the trapezoidal rule, at places ``x`` or at steps ``dx``.
 
-    >>> trapezoid(np.array([1.0, 2.0, 3.0]))
+    >>> float(trapezoid(np.array([1.0, 2.0, 3.0])))
     4.0
     """
     (y,) = promote(y)
@@ -105,7 +105,7 @@ def _gradient_along(f: Any, h: Any, axis: int) -> Any:
 def polyval(p: Any, x: Any) -> Any:
     """The polynomial with coefficients ``p``, the highest power first, at ``x``, by Horner's rule.
 
-    >>> polyval(np.array([1.0, 2.0, 3.0]), 2.0)
+    >>> float(polyval(np.array([1.0, 2.0, 3.0]), 2.0))
     11.0
     """
     p, x = promote(p, x)
