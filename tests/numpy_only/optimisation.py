@@ -58,11 +58,11 @@ def catenary(inner, span=4.0, length=6.0, stiffness=50.0):
     return gravity + 0.5 * stiffness * np.sum((np.hypot(dx, dy) - rest) ** 2)
 
 
-def brachistochrone(drops, width=1.0, g=9.81):
-    """Time of descent along a polygon of given depths at equal steps; the minimum is a cycloid."""
+def brachistochrone(drops, width=1.0, start_speed=0.1, g=9.81):
+    """Time of descent along a polygon of given depths at equal steps; from rest the minimum is a cycloid."""
     depth = np.concatenate((np.array([0.0]), np.cumsum(drops)))
     step = width / drops.shape[0]
-    speed = np.sqrt(2 * g * depth)
+    speed = np.sqrt(start_speed**2 + 2 * g * depth)
     mean_speed = (speed[1:] + speed[:-1]) / 2
     return np.sum(np.sqrt(step**2 + np.diff(depth) ** 2) / mean_speed)
 
