@@ -61,7 +61,7 @@ class _Vjp:
         with self.lock.current:
             halves = self.signatures.get(key)
             if halves is None or traced:
-                halves = self.halves(structure, avals)
+                halves = self.halves(structure, avals, traced)
                 if any(isinstance(value, Tracer) for _, value in halves.forward.captured):
                     traced = True  # it closes over a trace under way, and joins that
                 elif not traced:
@@ -76,7 +76,7 @@ class _Vjp:
         block, outputs = halves.run_forward(arrays, self.backend)
         return halves.result(outputs, Pullback(halves, block, self.backend))
 
-    def halves(self, structure: Any, avals: tuple[Aval, ...]) -> _Halves:
+    def halves(self, structure: Any, avals: tuple[Aval, ...], traced: bool) -> _Halves:
         trees: dict[str, Any] = {}
 
         def flat(*values: Any) -> list[Any]:
@@ -89,7 +89,10 @@ class _Vjp:
 
         graph = trace(flat, avals, name=getattr(self.f, "__name__", "f"))
         wrt = [i for i, v in enumerate(graph.inputs) if autodiff.is_float(v)]
-        joint = passes.run(autodiff.vjp(graph, wrt))
+        joint = autodiff.vjp(graph, wrt)
+        # What joins another trace may be differentiated again, and passes take `stop_gradient` away.
+        if not traced and not any(isinstance(value, Tracer) for _, value in graph.captured):
+            joint = passes.run(joint)
         n = len(graph.outputs)
         forward, backward = autodiff.split(joint, len(graph.inputs), n)
         floats = [autodiff.is_float(a) for a in graph.outputs]
