@@ -23,7 +23,7 @@ from .operands import Axes, as_dtype, aval, dtype_of, normalize_axes, normalize_
 from .pointwise import cast, cast_p, promote, select_p, zero_like
 from .shaping import broadcast_to as broadcast_to
 from .shaping import broadcast_to_p as broadcast_to_p
-from .shaping import check_reduction, reduce_sum_p, reshape_p, shift, spread
+from .shaping import check_reduction, filled, reduce_sum_p, reshape_p, shift, spread
 
 # --- sum ------------------------------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ def average(
     if weights is None:
         out = mean(x, axis, keepdims=keepdims)
         count = math.prod(shape[a] for a in normalize_axes("average", axis, len(shape)))
-        return (out, mul_p(*promote(broadcast_to(1.0, shape_of(out)), count))) if returned else out
+        return (out, filled(out, shape_of(out), count)) if returned else out
     x, w = promote(x, weights, floats=True)
     if shape_of(w) != shape:
         single = axis if isinstance(axis, int) else None
