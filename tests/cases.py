@@ -1,8 +1,4 @@
-"""One row per op: what the generic contracts of `tests/ops/test_contracts.py` (and `bench/`) run over.
-
-``fn`` is written in NumPy where NumPy has the op, so that on arrays it is the oracle and on traced values our op; where
-NumPy has none, ``twin`` is the oracle. Inputs: floats are uniform in ``domain``, integers in ``[0, below)``.
-"""
+"""One row per op: what the generic contracts of `tests/ops/test_contracts.py` (and `bench/`) run over; see `case`."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ import numpy as np
 
 import fastgrad.numpy as fnp
 from case import Case, label
+from cases_numpy import ROWS as NUMPY_ROWS
 from cases_random import RANDOM_ROWS
 from fastgrad.nn import functional as F
 from fastgrad.ops import comparison
@@ -314,5 +311,6 @@ CASES: list[Case] = [
     *index_cases(),
     *_nn(),
     *RANDOM_ROWS,
+    *NUMPY_ROWS,
 ]
 """Every row."""

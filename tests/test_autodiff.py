@@ -83,6 +83,13 @@ def test_a_stopped_gradient_is_zero_on_its_path_alone():
     equal(fg.grad(lambda x: (fg.stop_gradient(x * x) * x).sum())(X), X**2)
 
 
+def test_a_stopped_gradient_stays_so_in_a_pullback_that_is_differentiated():
+    def cotangent(x):
+        return fg.vjp(lambda x: (fg.stop_gradient(x) * x * x).sum(), x)[1](np.ones(()))[0]
+
+    equal(fg.grad(lambda x: cotangent(x).sum())(X), 2 * X)
+
+
 def chain(n: int) -> Callable:
     def fn(x):
         for _ in range(n):

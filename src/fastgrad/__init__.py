@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import numpy as numpy
     from . import optim as optim
     from . import random as random
+    from . import testing as testing
     from . import train as train
     from .api import grad as grad
     from .api import jit as jit
@@ -70,6 +71,7 @@ _HOMES = {
     "scan": "control_flow",
     "stop_gradient": "ops.pointwise",
     "switch": "control_flow",
+    "testing": "",
     "train": "",
     "value_and_grad": "api",
     "vjp": "pullback",

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 
 from . import numpy as fnp
+from . import protocols
 from .core.graph import Tracer
 from .errors import TraceError, UnsupportedError, user_line
 from .operators import binary, in_place, kept, reflected
@@ -21,6 +22,14 @@ from .views import View, handle, index, store
 
 _AT = {np.add: "add", np.multiply: "mul", np.maximum: "max", np.minimum: "min"}
 """The ufuncs with an ``.at`` for traced arrays."""
+
+
+def _method(op: Callable[..., Any]) -> Any:
+    def method(self: Array, *args: Any, **kwargs: Any) -> Any:
+        return op(self, *args, **kwargs)
+
+    method.__name__, method.__doc__ = op.__name__, op.__doc__
+    return method
 
 
 class Array(Tracer):
@@ -269,6 +278,9 @@ class Array(Tracer):
         """`fnp.take`."""
         return fnp.take(self, indices, axis)
 
+    prod, cumsum, cumprod = _method(fnp.prod), _method(fnp.cumsum), _method(fnp.cumprod)
+    diagonal, trace, repeat = _method(fnp.diagonal), _method(fnp.trace), _method(fnp.repeat)
+
     def clip(self, min: Any = None, max: Any = None) -> Any:
         """`fnp.clip`."""
         return fnp.clip(self, min, max)
@@ -285,10 +297,10 @@ class Array(Tracer):
         if target is not None and method == "at" and ufunc in _AT:
             store(target, (), assign(handle(target), inputs[1], inputs[2], _AT[ufunc]))
             return None
-        table = {"__call__": fnp.UFUNCS, "reduce": fnp.REDUCTIONS}.get(method, {})
+        table = protocols.METHODS.get(method, {})
         if ufunc not in table:
             raise _unsupported(name)
-        if method == "reduce":
+        if method != "__call__":
             kwargs = {"axis": 0, **kwargs}
         result = _call(name, table[ufunc], inputs, kwargs)
         if target is None:
@@ -299,9 +311,9 @@ class Array(Tracer):
     def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
         module = (func.__module__ or "numpy").replace("numpy", "np", 1)
         name = f"{module}.{func.__name__}"
-        if func not in fnp.FUNCTIONS:
+        if func not in protocols.FUNCTIONS:
             raise _unsupported(name)
-        return _call(name, fnp.FUNCTIONS[func], args, kwargs)
+        return _call(name, protocols.FUNCTIONS[func], args, kwargs)
 
     # --- what a value that is not known yet cannot do -----------------------------------------------------------
 

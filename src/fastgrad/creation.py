@@ -8,8 +8,11 @@ import numpy as np
 
 from .core.graph import Literal, Tracer, current
 from .ops.assign import assign
+from .ops.comparison import where
+from .ops.elementwise import add, divide, multiply, subtract
+from .ops.movement import moveaxis
 from .ops.operands import as_dtype, aval, dtype_of, normalize_shape, operand, shape_of
-from .ops.pointwise import cast
+from .ops.pointwise import cast, promote
 from .ops.shaping import broadcast_to, broadcast_to_p, filled
 
 
@@ -61,10 +64,21 @@ def arange(*args: Any, dtype: Any = None) -> np.ndarray:
 
 
 def linspace(
-    start: float, stop: float, num: int = 50, *, endpoint: bool = True, dtype: Any = None
-) -> np.ndarray:
-    """``np.linspace`` between Python numbers."""
-    return np.linspace(start, stop, num, endpoint=endpoint, dtype=dtype)
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None,
+    axis: int = 0,
+) -> Any:  # fmt: skip
+    """``num`` evenly spaced numbers from ``start`` to ``stop`` along a new axis; both may be traced arrays."""
+    if not isinstance(start, Tracer) and not isinstance(stop, Tracer):
+        return np.linspace(start, stop, num, endpoint=endpoint, retstep=retstep, dtype=dtype, axis=axis)  # type: ignore[call-overload]
+    start, stop = promote(start, stop, floats=True)
+    steps = max(num - 1 if endpoint else num, 1)
+    step = divide(subtract(stop, start), steps)
+    places = np.arange(num, dtype=dtype_of(start)).reshape(num, *(1,) * len(shape_of(step)))
+    values = add(start, multiply(places, step))
+    if endpoint and num > 1:  # the last is ``stop`` itself, not what rounding makes of it
+        values = where(places == steps, stop, values)
+    values = moveaxis(values if dtype is None else cast(values, as_dtype(dtype)), 0, axis)
+    return (values, step) if retstep else values
 
 
 def eye(n: int, m: int | None = None, dtype: Any = np.float64) -> np.ndarray:

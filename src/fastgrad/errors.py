@@ -54,6 +54,10 @@ class OutOfBoundsError(FastgradError, IndexError):
     """An index or a label outside its axis, found before anything is updated."""
 
 
+class CheckError(FastgradError, AssertionError):
+    """A derivative or a batched function that `fastgrad.testing` found wrong."""
+
+
 class CompileError(FastgradError, RuntimeError):
     """A kernel on which the compiler itself died, and died again in a fresh process."""
 

@@ -1,6 +1,6 @@
 """NumPy's names and signatures: ``import fastgrad.numpy as fnp``. All take traced values, arrays and numbers.
 
-Plain ``np.*`` functions find these through `UFUNCS` and `FUNCTIONS` when they are handed a traced value.
+Plain ``np.*`` functions find these through the tables of `protocols` when they are handed a traced value.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import builtins
 import itertools
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .core.aval import result_type
 from .core.graph import Literal, Tracer
 from .creation import arange as arange
 from .creation import empty as empty
@@ -23,9 +22,19 @@ from .creation import full as full
 from .creation import linspace as linspace
 from .creation import ones as ones
 from .creation import zeros as zeros
-from .errors import DTypeError, ShapeError, UnsupportedError, user_line
-from .ops import comparison, movement, shaping
-from .ops import linalg as _linalg
+from .errors import DTypeError, ShapeError, user_line
+from .ops import arrangement, comparison, movement, shaping
+from .ops.arrangement import (
+    diag,
+    diagonal,
+    diff,
+    meshgrid,
+    repeat,
+    roll,
+    tile,
+    tril,
+    triu,
+)
 from .ops.assign import fit
 from .ops.at import at as at
 from .ops.comparison import (
@@ -43,10 +52,14 @@ from .ops.comparison import (
     logical_not,
     logical_or,
     logical_xor,
+    nan_to_num,
     not_equal,
     right_shift,
+    select,
     where,
 )
+from .ops.cumulative import cumprod, cumsum, prod
+from .ops.einsum import einsum
 from .ops.elementwise import (
     absolute,
     add,
@@ -77,13 +90,48 @@ from .ops.elementwise import (
     tanh,
 )
 from .ops.index import take
-from .ops.linalg import dot, inner, matmul, outer, tensordot, trace
+from .ops.linalg import cross, dot, inner, kron, matmul, norm, outer, tensordot, trace, vdot, vecdot
 from .ops.movement import concatenate_p, pad, slice_axis
 from .ops.operands import as_dtype, aval, dtype_of, normalize_axis, operand, shape_of
 from .ops.pointwise import cast, copied, promote
 from .ops.power import power
-from .ops.reduce import all, any, argmax, argmin, max, mean, min, std, sum, var
+from .ops.reduce import (
+    all,
+    any,
+    argmax,
+    argmin,
+    average,
+    count_nonzero,
+    max,
+    mean,
+    min,
+    ptp,
+    std,
+    sum,
+    var,
+)
+from .ops.sampled import convolve, gradient, interp, polyval, trapezoid
 from .ops.shaping import broadcast_to
+from .ops.transcendental import (
+    arccos,
+    arccosh,
+    arcsin,
+    arcsinh,
+    arctan,
+    arctan2,
+    arctanh,
+    cbrt,
+    cosh,
+    deg2rad,
+    exp2,
+    hypot,
+    log2,
+    log10,
+    logaddexp,
+    rad2deg,
+    sinh,
+    tan,
+)
 from .views import viewing
 
 # On a traced array these give views of it, as in NumPy.
@@ -91,8 +139,11 @@ ravel, reshape = viewing(movement.ravel), viewing(shaping.reshape)
 squeeze, expand_dims = viewing(movement.squeeze), viewing(movement.expand_dims)
 transpose, swapaxes = viewing(movement.transpose), viewing(movement.swapaxes)
 moveaxis, flip = viewing(movement.moveaxis), viewing(movement.flip)
+fliplr, flipud = viewing(arrangement.fliplr), viewing(arrangement.flipud)
+rot90 = viewing(arrangement.rot90)
 abs, mod, true_divide, pow, bitwise_not = absolute, remainder, divide, power, invert
-amax, amin, permute_dims = max, min, transpose
+amax, amin, permute_dims, radians, degrees = max, min, transpose, deg2rad, rad2deg
+asin, acos, atan, atan2, asinh, acosh, atanh = arcsin, arccos, arctan, arctan2, arcsinh, arccosh, arctanh
 pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
 bool_, int8, int16, int32, int64 = np.bool_, np.int8, np.int16, np.int32, np.int64
 uint8, uint16, uint32, uint64, float32, float64 = (
@@ -103,7 +154,7 @@ uint8, uint16, uint32, uint64, float32, float64 = (
     np.float32,
     np.float64,
 )
-linalg = types.SimpleNamespace(norm=_linalg.norm, matmul=matmul)
+linalg = types.SimpleNamespace(norm=norm, matmul=matmul, cross=cross, outer=outer, vecdot=vecdot)
 
 # --- conversion and copies ------------------------------------------------------------------------------------------
 
@@ -203,6 +254,32 @@ def hstack(arrays: Sequence[Any]) -> Any:
     return concatenate(values, 0 if values and len(shape_of(values[0])) == 1 else 1)
 
 
+def column_stack(arrays: Sequence[Any]) -> Any:
+    """``arrays`` beside each other as columns of a matrix; vectors are columns."""
+    values = [operand(a) for a in arrays]
+    return concatenate([v if _ndim(v) > 1 else reshape(v, (-1, 1)) for v in values], 1)
+
+
+def _at_least_each(ndim: int, arrays: Sequence[Any]) -> Any:
+    values = [_at_least(a, ndim) for a in arrays]
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def atleast_1d(*arrays: Any) -> Any:
+    """Numbers as vectors of one element, other arrays as they are."""
+    return _at_least_each(1, arrays)
+
+
+def atleast_2d(*arrays: Any) -> Any:
+    """Numbers and vectors as matrices of one row, other arrays as they are."""
+    return _at_least_each(2, arrays)
+
+
+def append(x: Any, values: Any, axis: int | None = None) -> Any:
+    """``x`` and ``values`` one after the other along ``axis`` (both raveled when None)."""
+    return concatenate([x, values], axis)
+
+
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list:
     """``x`` cut into equal sections, or at the given positions, along ``axis``.
 
@@ -228,6 +305,10 @@ _section = viewing(slice_axis)
 # --- signatures that differ from the op's ---------------------------------------------------------------------------
 
 
+def _ndim(x: Any) -> int:
+    return len(shape_of(x))
+
+
 def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
     """`comparison.clip`, with NumPy 2's ``min=`` and ``max=`` as well."""
     return comparison.clip(x, a_min if min is None else min, a_max if max is None else max)
@@ -237,106 +318,3 @@ def array_equal(x: Any, y: Any) -> Any:
     """Whether shapes and all elements are equal, bool."""
     x, y = operand(x), operand(y)
     return all(equal(x, y)) if shape_of(x) == shape_of(y) else np.False_
-
-
-def _where(condition: Any, *choices: Any) -> Any:
-    if len(choices) != 2:
-        raise UnsupportedError(
-            "np.where with one argument: the result's shape would depend on values",
-            hint="np.where(condition, x, y)",
-            at=user_line(),
-        )
-    return where(condition, *choices)
-
-
-def _sum_like(op: Callable[..., Any]) -> Callable[..., Any]:
-    """``op`` behind NumPy's positional order for sum and mean."""
-    return lambda x, axis=None, dtype=None, out=None, keepdims=False: op(
-        x, axis, dtype=dtype, keepdims=keepdims
-    )
-
-
-def _var_like(op: Callable[..., Any]) -> Callable[..., Any]:
-    """``op`` behind NumPy's positional order for var and std."""
-    return lambda x, axis=None, dtype=None, out=None, ddof=0, keepdims=False: op(
-        x, axis, dtype=dtype, ddof=ddof, keepdims=keepdims
-    )
-
-
-def _max_like(op: Callable[..., Any]) -> Callable[..., Any]:
-    """``op`` behind NumPy's positional order for max, argmax, all and their kin."""
-    return lambda x, axis=None, out=None, keepdims=False: op(x, axis, keepdims=keepdims)
-
-
-def _ndim(x: Any) -> int:
-    return len(shape_of(x))
-
-
-def _size(x: Any, axis: int | None = None) -> int:
-    return aval(x).size if axis is None else shape_of(x)[axis]
-
-
-def _result_type(*values: Any) -> np.dtype:
-    return result_type(*(aval(_stand_in(v)) for v in values))[0]
-
-
-def _stand_in(value: Any) -> Any:
-    return np.empty(0, value) if isinstance(value, type | np.dtype | str) else operand(value)
-
-
-def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    if ord not in (None, 2, "fro") or (ord == 2 and axis is None and len(shape_of(operand(x))) > 1):
-        raise UnsupportedError(
-            f"np.linalg.norm: ord={ord!r} is not supported", hint="np.sqrt(np.sum(x * x))", at=user_line()
-        )
-    return _linalg.norm(x, axis, keepdims=keepdims)
-
-
-# --- the tables of the NumPy protocols ------------------------------------------------------------------------------
-
-UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
-    getattr(np, f.__name__): f
-    for f in (
-        absolute, add, bitwise_and, bitwise_or, bitwise_xor, ceil, cos, divide, equal, exp, expm1, floor,
-        floor_divide, greater, greater_equal, invert, isfinite, isinf, isnan, left_shift, less, less_equal,
-        log, log1p, logical_and, logical_not, logical_or, logical_xor, matmul, maximum, minimum, multiply,
-        negative, not_equal, positive, power, reciprocal, remainder, right_shift, sign, sin, sqrt, square,
-        subtract, tanh,
-    )
-}  # fmt: skip
-"""What each NumPy ufunc does on traced values."""
-
-REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {
-    np.add: sum, np.maximum: max, np.minimum: min, np.logical_and: all, np.logical_or: any,
-}  # fmt: skip
-"""What ``ufunc.reduce`` does on traced values."""
-
-FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    getattr(np, f.__name__): f
-    for f in (
-        array_equal, astype, broadcast_to, clip, concatenate, copy, copyto, dot, empty_like, expand_dims, flip, full_like,
-        hstack, inner,
-        moveaxis, ones_like, outer, pad, ravel, reshape, split, squeeze, stack, swapaxes, take, tensordot, trace,
-        transpose, vstack, zeros_like,
-    )
-    if hasattr(np, f.__name__)
-} | {
-    np.sum: _sum_like(sum),
-    np.mean: _sum_like(mean),
-    np.var: _var_like(var),
-    np.std: _var_like(std),
-    np.max: _max_like(max),
-    np.min: _max_like(min),
-    np.all: _max_like(all),
-    np.any: _max_like(any),
-    np.argmax: _max_like(argmax),
-    np.argmin: _max_like(argmin),
-    np.where: _where,
-    np.shape: shape_of,
-    np.ndim: _ndim,
-    np.size: _size,
-    np.linalg.norm: _norm,
-    np.result_type: _result_type,
-}  # fmt: skip
-"""What other NumPy functions do on traced values."""
-FUNCTIONS |= {np.amax: FUNCTIONS[np.max], np.amin: FUNCTIONS[np.min]}

@@ -61,7 +61,7 @@ class _Vjp:
         with self.lock.current:
             halves = self.signatures.get(key)
             if halves is None or traced:
-                halves = self.halves(structure, avals)
+                halves = self.halves(structure, avals, traced)
                 if any(isinstance(value, Tracer) for _, value in halves.forward.captured):
                     traced = True  # it closes over a trace under way, and joins that
                 elif not traced:
@@ -76,7 +76,7 @@ class _Vjp:
         block, outputs = halves.run_forward(arrays, self.backend)
         return halves.result(outputs, Pullback(halves, block, self.backend))
 
-    def halves(self, structure: Any, avals: tuple[Aval, ...]) -> _Halves:
+    def halves(self, structure: Any, avals: tuple[Aval, ...], traced: bool) -> _Halves:
         trees: dict[str, Any] = {}
 
         def flat(*values: Any) -> list[Any]:

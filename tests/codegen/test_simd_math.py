@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 
 from fastgrad.codegen.simd import lines, math, vec
 from fastgrad.core import counter, quantile
+from fastgrad.core.expr import LIBM, LIBM_UNARY
 
 LANES = 8
 FUNCTIONS = sorted(math.TWINS)
@@ -243,6 +244,7 @@ UNARY = {
     "ceil": np.ceil,
     "ndtri": quantile.ndtri,
     "plain_log": lambda x: np.where(np.isinf(x), quantile.log(x), exact("log", x)).astype(x.dtype),
+    **{name: getattr(np, name) for name in LIBM_UNARY},
     **{name: lambda x, name=name: exact(name, x) for name in FUNCTIONS},
 }
 BINARY = {
@@ -260,6 +262,8 @@ BINARY = {
     "xor": np.bitwise_xor,
     "shl": np.left_shift,
     "shr": np.right_shift,
+    "arctan2": np.arctan2,
+    "hypot": np.hypot,
 }
 THREEFRY = {"threefry32": counter.mixed, "threefry64": counter.both}
 COMPARISONS = {
@@ -271,7 +275,7 @@ COMPARISONS = {
     "ge": np.greater_equal,
 }
 NUMPY = {**UNARY, **BINARY, **COMPARISONS, **THREEFRY, "select": np.where}
-FLOAT_ONLY = {"div", "sqrt", "sin", "cos", "ndtri", "plain_log", *FUNCTIONS}
+FLOAT_ONLY = {"div", "sqrt", "sin", "cos", "ndtri", "plain_log", *LIBM, *FUNCTIONS}
 BITWISE = {"and", "or", "xor", "not", "shl", "shr"}
 NOT_BOOL = {"sub", "neg", "sign", "floor_divide", "remainder", "pow", "shl", "shr"}
 ROUNDED = {
@@ -279,6 +283,7 @@ ROUNDED = {
     "sin",
     "cos",
     "plain_log",
+    *LIBM,
     *FUNCTIONS,
 }  # NumPy's own result is not the correctly rounded one
 
@@ -389,7 +394,7 @@ def test_tables_agree():
     assert {*UNARY, "cast"} == lines.UNARY
     assert set(lines.COMPARISONS) == set(COMPARISONS)
     assert set(THREEFRY) == lines.THREEFRY
-    assert {"pow", "sin", "cos", "floor_divide", "remainder"} == lines.OPS - lines.VECTOR_OPS
+    assert {"pow", "sin", "cos", "floor_divide", "remainder", *LIBM} == lines.OPS - lines.VECTOR_OPS
 
 
 @pytest.mark.parametrize(

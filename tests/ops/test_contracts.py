@@ -15,16 +15,20 @@ from cases import CASES, Case
 from fastgrad import autodiff, batching, passes
 from fastgrad.core import counter, quantile
 from fastgrad.core.aval import aval_of
-from fastgrad.core.expr import MapBuilder
+from fastgrad.core.expr import LIBM, MapBuilder
 from fastgrad.core.graph import Graph, Literal
 from fastgrad.core.loops import Layout, Pointwise, View
 from fastgrad.nn import functional as F
 from fastgrad.trace import trace
 
 every = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+differentiable = pytest.mark.parametrize("case", [c for c in CASES if c.order], ids=lambda case: case.name)
 smooth = pytest.mark.parametrize(
     "case", [c for c in CASES if c.order and not c.ties], ids=lambda case: case.name
 )
+
+
+SIZE = 3  # of batches
 
 
 def graph_of(case: Case, arrays) -> Graph:
@@ -130,25 +134,67 @@ def test_derivatives_are_differences(case: Case):
     check_derivatives(graph_of(case, arrays), arrays, case.order, case.tolerance, rng)
 
 
-@smooth
-def test_pullbacks_and_batches_change_places(case: Case):
-    """vmap of vjp, and vjp of vmap, against a loop over vjp."""
-    rng, size = np.random.default_rng(2), 3
-    graph = graph_of(case, case.inputs())
-    floats = [i for i, v in enumerate(graph.inputs) if autodiff.is_float(v)]
-    joint = autodiff.vjp(graph, floats)
-    rows = [case.inputs(seed) for seed in range(size)]
-    for row in rows:
-        row += [rng.standard_normal(v.aval.shape) for v in joint.inputs[len(row) :]]
-    expected = [np.stack(parts) for parts in zip(*(evaluate(joint, row) for row in rows), strict=True)]
-    stacked = [np.stack(parts) for parts in zip(*rows, strict=True)]
-    everywhere = [True] * len(graph.inputs)
-    for both in (
-        batching.vmap(joint, [True] * len(joint.inputs), size),
-        autodiff.vjp(batching.vmap(graph, everywhere, size), floats),
-    ):
-        for got, want in zip(evaluate(both, stacked), expected, strict=True):
-            np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.order == 1 and not c.ties], ids=lambda case: case.name
+)
+def test_derivatives_of_vjps_are_differences(case: Case):
+    """vjp of vjp and jvp of vjp, also of rows that are differentiated once above: linear ops, for the most part."""
+    arrays = case.inputs()
+    rng = np.random.default_rng(2)
+    check_derivatives(graph_of(case, arrays), arrays, 2, case.tolerance, rng)
+
+
+def some_batched(n: int) -> list[tuple[bool, ...]]:
+    """All inputs batched, and each one alone."""
+    return list(dict.fromkeys([(True,) * n, *(tuple(i == k for i in range(n)) for k in range(n))]))
+
+
+@differentiable
+def test_vmap_of_vjp_is_a_loop(case: Case):
+    """Each example has its own cotangent."""
+    samples = [case.inputs(seed) for seed in range(SIZE)]
+    n, rng = len(case.shapes), np.random.default_rng(3)
+    joint = autodiff.vjp(graph_of(case, samples[0]), floats(samples[0]))
+    cts = [[rng.standard_normal(v.aval.shape) for v in joint.inputs[n:]] for _ in range(SIZE)]
+    for batched in some_batched(n):
+        rows = [pick(samples, i, batched) + cts[i] for i in range(SIZE)]
+        expected = [evaluate(joint, row) for row in rows]
+        flags = (*batched, *(True for _ in joint.inputs[n:]))
+        got = evaluate(batching.vmap(joint, flags, SIZE), stacked(rows, flags))
+        for mine, theirs in zip(got, zip(*expected, strict=True), strict=True):
+            close(mine, np.stack(theirs))
+
+
+@differentiable
+def test_vjp_of_vmap_is_a_loop(case: Case):
+    """A batched input gets the cotangents of its examples, one that all examples share gets their sum."""
+    samples = [case.inputs(seed) for seed in range(SIZE)]
+    n, rng, wrt = len(case.shapes), np.random.default_rng(4), floats(samples[0])
+    graph = graph_of(case, samples[0])
+    joint = autodiff.vjp(graph, wrt)
+    cts = [[rng.standard_normal(v.aval.shape) for v in joint.inputs[n:]] for _ in range(SIZE)]
+    for batched in some_batched(n):
+        rows = [pick(samples, i, batched) + cts[i] for i in range(SIZE)]
+        expected = [evaluate(joint, row)[len(graph.outputs) :] for row in rows]
+        flags = (*batched, *(True for _ in joint.inputs[n:]))
+        outer = autodiff.vjp(batching.vmap(graph, batched, SIZE), wrt)
+        got = evaluate(outer, stacked(rows, flags))[len(graph.outputs) :]
+        for i, mine, theirs in zip(wrt, got, zip(*expected, strict=True), strict=True):
+            close(mine, np.stack(theirs) if batched[i] else np.sum(theirs, axis=0))
+
+
+def floats(arrays) -> list[int]:
+    return [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
+
+
+def pick(samples, i: int, batched) -> list:
+    """The inputs of example i: its own where they are batched, else those of the first."""
+    return [samples[i if b else 0][k] for k, b in enumerate(batched)]
+
+
+def stacked(rows, flags) -> list:
+    """One array an input: the examples' side by side, or the one that they share."""
+    return [np.stack([row[k] for row in rows]) if b else rows[0][k] for k, b in enumerate(flags)]
 
 
 def run_lines(eqn, values) -> np.ndarray:
@@ -173,6 +219,7 @@ _SCALAR_OPS = {
     "ge": np.greater_equal, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
     "select": np.where, "cast": np.asarray, "const": np.asarray, "shl": np.left_shift, "shr": np.right_shift,
     "ndtri": quantile.ndtri, "plain_log": quantile.log, "threefry32": counter.mixed, "threefry64": counter.both,
+    **{name: getattr(np, name) for name in LIBM},
 }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.aval import short
-from ..core.expr import Map, op_name
+from ..core.expr import LIBM, Map, op_name
 from ..core.loops import StrideKind
 from ..schedule import Computed, Gemm, Indices, Loop, Ref, Routine, nest
 from .routines import ROUTINES
@@ -57,6 +57,7 @@ LINE_COST = {
     "pow": 10.0,
     "sin": 8.0,
     "cos": 8.0,
+    **dict.fromkeys(LIBM, 10.0),
     "div": 0.4,
     "sqrt": 0.4,
     "ndtri": 4.0,

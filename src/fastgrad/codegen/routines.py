@@ -1,4 +1,4 @@
-"""Library routines that are no loop nest: rows picked, added and written by index, the check of indices, shuffles.
+"""Library routines that are no loop nest: rows picked, added, written by index, indices checked, shuffles, running sums.
 
 Each is one kernel text over ``word``, ``load`` and ``store``, with its number of tiles and a guess of its time.
 A status of 1 means an index out of bounds; the run then stops before anything is updated.
@@ -115,6 +115,39 @@ def kernel(desc, lo, hi):
     return text
 
 
+def _cumsum(x: str, out: str) -> str:
+    return f"""\
+def kernel(desc, lo, hi):
+    x = word(desc, 0)
+    out = word(desc, 1)
+    length = word(desc, 3)
+    inner = word(desc, 4)
+    start = word(desc, 5)
+    step = word(desc, 6)
+    blocks = quotient(inner + {BLOCK - 1}, {BLOCK})
+    for t in range(lo, hi):
+        outer = quotient(t, blocks)
+        first = (t - outer * blocks) * {BLOCK}
+        last = smaller(first + {BLOCK}, inner)
+        at = outer * length * inner + start
+        if inner == 1:
+            total = const_{out}(0)
+            for j in range(length):
+                total = add(total, load_{x}(x, at))
+                store0_{out}(out, at, total)
+                at += step
+        else:
+            for i in range(first, last):
+                store0_{out}(out, at + i, load_{x}(x, at + i))
+            for j in range(1, length):
+                before = at
+                at += step
+                for i in range(first, last):
+                    store0_{out}(out, at + i, add(reload0_{out}(out, before + i), load_{x}(x, at + i)))
+    return 0
+"""
+
+
 def _check_index(index: str, out: str) -> str:
     return f"""\
 def kernel(desc, lo, hi):
@@ -181,6 +214,11 @@ ROUTINES = {
             "min": "min_(old, new)",
         }.items()
     },
+    "cumsum": LibraryRoutine(
+        _cumsum,
+        tiles=lambda outer, length, inner, start, step: outer * -(-inner // BLOCK) if length else 0,
+        cost=lambda outer, length, inner, start, step: outer * length * inner * (1.0 if inner == 1 else 0.2),
+    ),
     "check_index": LibraryRoutine(
         _check_index, tiles=lambda count, length: 1, cost=lambda count, length: 0.5 * count
     ),

@@ -22,7 +22,7 @@ _HINTS = {
     "eq": "x == y", "ne": "x != y", "lt": "x < y", "le": "x <= y", "gt": "x > y", "ge": "x >= y",
     "amax": "x.max(axis)", "amin": "x.min(axis)", "ndimension": "x.ndim", "rsqrt": "1 / np.sqrt(x)",
     "permute": "x.transpose(axes)", "expand": "np.broadcast_to(x, shape)", "expand_as": "np.broadcast_to(x, y.shape)",
-    "repeat": "np.concatenate([x, x], axis)", "chunk": "np.split", "index_select": "np.take(x, indices, axis)",
+    "chunk": "np.split", "index_select": "np.take(x, indices, axis)",
     "gather": "fg.nn.functional.one_hot(indices, n)", "logsumexp": "fg.nn.functional.logsumexp(x, axis)",
     "masked_fill": "np.where(mask, value, x)", "new_zeros": "np.zeros_like(x), fnp.zeros(shape)",
     "type": "x.astype(dtype)", "type_as": "x.astype(y.dtype)", "int": "x.astype(np.int32)", "half": "x.float()",
@@ -125,7 +125,7 @@ class PyTorchNames(Array):
         """`fnp.linalg.norm`: the root of the sum of squares; ``p`` is 2."""
         if p not in (2, "fro"):
             raise ArgumentError(f"norm: p must be 2, got {p!r}", hint="x.abs().sum(axis)", at=user_line())
-        return fnp.linalg.norm(self, dim, keepdims=keepdim)
+        return fnp.linalg.norm(self, None, dim, keepdims=keepdim)
 
     def view(self, *shape: Any) -> Any:
         """`fnp.reshape`."""

@@ -9,7 +9,7 @@ import numpy as np
 from ..core.aval import result_type
 from ..core.graph import Literal
 from ..core.primitive import Primitive
-from ..errors import DTypeError, user_line
+from ..errors import DTypeError, ShapeError, user_line
 from .operands import aval, dtype_of, number, operand
 from .pointwise import cast, convert, copied, literal, pointwise, promote, select_p, to_bool
 
@@ -190,3 +190,34 @@ def _beyond(test: Primitive, x: Any, bound: Any) -> Any:
     if isinstance(bound, Literal) or dtype_of(bound).kind != "f":
         return outside
     return or_p(outside, ne_p(bound, bound))
+
+
+def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+    """``x`` with NaN replaced by ``nan``, infinities by ``posinf`` and ``neginf`` (the dtype's largest numbers when None).
+
+    No derivative passes where an element is replaced.
+
+    >>> nan_to_num(np.array([np.nan, 1.0]))
+    array([0., 1.])
+    """
+    (x,) = promote(x)
+    if dtype_of(x).kind != "f":
+        return copied(x) if copy else x
+    limits = np.finfo(dtype_of(x))
+    x = where(ne_p(x, x), nan, x)
+    x = where(equal(x, np.inf), limits.max if posinf is None else posinf, x)
+    return where(equal(x, -np.inf), limits.min if neginf is None else neginf, x)
+
+
+def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
+    """For each element the choice of the first condition that holds, or ``default``; all broadcast.
+
+    >>> select([np.array([True, False])], [np.array([1, 2])], 5)
+    array([1, 5])
+    """
+    if len(condlist) != len(choicelist):
+        raise ShapeError(f"select: {len(condlist)} conditions for {len(choicelist)} choices", at=user_line())
+    out = default
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+        out = where(condition, choice, out)
+    return out

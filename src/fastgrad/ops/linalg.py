@@ -14,11 +14,16 @@ import numpy as np
 from ..core.aval import Aval, broadcast_shapes
 from ..core.loops import Library
 from ..core.primitive import Primitive
-from ..errors import DTypeError, FastgradError, ShapeError, user_line
-from .elementwise import mul_p, sqrt
-from .movement import swapaxes, transpose_p
-from .operands import aval, dtype_of, normalize_axis, operand, shape_of
-from .pointwise import promote
+from ..errors import DTypeError, FastgradError, ShapeError, UnsupportedError, user_line
+from .arrangement import diagonal
+from .comparison import not_equal
+from .elementwise import absolute, mul_p, sqrt, subtract
+from .movement import concatenate_p, moveaxis, ravel, slice_axis, swapaxes, transpose_p
+from .operands import aval, dtype_of, normalize_axis, shape_of
+from .pointwise import cast, promote
+from .power import power
+from .reduce import max as reduce_max
+from .reduce import min as reduce_min
 from .reduce import sum
 from .shaping import broadcast_to_p, reshape_p
 
@@ -210,16 +215,86 @@ def tensordot(x: Any, y: Any, axes: Any = 2) -> Any:
     return reshape_p(matmul(left, right), shape=tuple(xs[i] for i in x_free) + tuple(ys[i] for i in y_free))
 
 
-def norm(x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
-    """Euclidean norm ``sqrt(sum(x**2))`` over ``axis`` (all axes when None). Its derivative at 0 is NaN."""
+def vdot(x: Any, y: Any) -> Any:
+    """Sum of products of all elements, both read as vectors."""
+    x, y = promote(ravel(x), ravel(y))
+    return _product_sum(x, y, 0)
+
+
+def vecdot(x: Any, y: Any, axis: int = -1) -> Any:
+    """Sum of products along one axis, the others broadcast."""
+    x, y = promote(x, y)
+    return _product_sum(moveaxis(x, axis, -1), moveaxis(y, axis, -1), -1)
+
+
+def kron(x: Any, y: Any) -> Any:
+    """Kronecker product: each element of ``x`` times the whole of ``y``, in blocks.
+
+    >>> kron(np.array([1, 10]), np.array([1, 2]))
+    array([ 1,  2, 10, 20])
+    """
+    x, y = promote(x, y)
+    ndim = max(len(shape_of(x)), len(shape_of(y)))
+    xs, ys = ((1,) * (ndim - len(shape_of(v))) + shape_of(v) for v in (x, y))
+    left = reshape_p(x, shape=tuple(m for n in xs for m in (n, 1)))
+    right = reshape_p(y, shape=tuple(m for n in ys for m in (1, n)))
+    return reshape_p(mul_p(left, right), shape=tuple(a * b for a, b in zip(xs, ys, strict=True)))
+
+
+def cross(x: Any, y: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+    """Vector product of vectors of three components along an axis, the other axes broadcast.
+
+    Raises: `ShapeError` where an operand has another number of components.
+
+    >>> cross(np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]))
+    array([0., 0., 1.])
+    """
+    x, y = promote(x, y)
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    x, y = (moveaxis(v, a, -1) if shape_of(v) else v for v, a in ((x, axisa), (y, axisb)))
+    if any(shape_of(v)[-1:] != (3,) for v in (x, y)):
+        raise ShapeError(f"cross: wants vectors of 3 components, got {aval(x)} and {aval(y)}", at=user_line())
+    (x0, x1, x2), (y0, y1, y2) = (
+        [slice_axis(v, len(shape_of(v)) - 1, i, i + 1) for i in range(3)] for v in (x, y)
+    )
+    parts = [
+        subtract(mul_p(x1, y2), mul_p(x2, y1)),
+        subtract(mul_p(x2, y0), mul_p(x0, y2)),
+        subtract(mul_p(x0, y1), mul_p(x1, y0)),
+    ]
+    out = concatenate_p(*parts, axis=len(shape_of(parts[0])) - 1)
+    return moveaxis(out, -1, axisc)
+
+
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    """Euclidean norm ``sqrt(sum(x**2))`` over ``axis`` (all axes when None); of vectors also ``ord`` 1, inf, -inf, 0 or p.
+
+    The derivative of the Euclidean norm at 0 is NaN. Raises `UnsupportedError` for other norms of matrices.
+
+    >>> float(norm(np.array([3.0, -4.0]))), float(norm(np.array([3.0, -4.0]), 1))
+    (5.0, 7.0)
+    """
     (x,) = promote(x, floats=True)
-    return sqrt(sum(mul_p(x, x), axis=axis, keepdims=keepdims))
+    matrix = (len(shape_of(x)) if axis is None else len(axis) if isinstance(axis, tuple) else 1) > 1
+    if ord is None or (ord == "fro" and matrix) or (ord == 2 and not matrix):
+        return sqrt(sum(mul_p(x, x), axis=axis, keepdims=keepdims))
+    if matrix or isinstance(ord, str):
+        raise UnsupportedError(
+            f"np.linalg.norm: ord={ord!r} is not supported for {aval(x)}",
+            hint="np.sqrt(np.sum(x * x))",
+            at=user_line(),
+        )
+    size = absolute(x)
+    if np.isinf(ord):
+        return (reduce_max if ord > 0 else reduce_min)(size, axis, keepdims=keepdims)
+    if ord == 0:
+        return sum(cast(not_equal(x, 0), dtype_of(x)), axis, keepdims=keepdims)
+    if ord == 1:
+        return sum(size, axis, keepdims=keepdims)
+    return power(sum(power(size, ord), axis, keepdims=keepdims), 1 / ord)
 
 
-def trace(x: Any) -> Any:
-    """Sum of the diagonal of a matrix."""
-    x = operand(x)
-    shape = shape_of(x)
-    if len(shape) != 2:
-        raise ShapeError(f"trace: wants a matrix, got {aval(x)}", at=user_line())
-    return sum(mul_p(*promote(x, np.eye(*shape, dtype=dtype_of(x)))))
+def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None) -> Any:
+    """Sum of the diagonal of a matrix, or of each pair of the axes ``axis1`` and ``axis2``."""
+    return sum(diagonal(x, offset, axis1, axis2), -1, dtype=dtype)

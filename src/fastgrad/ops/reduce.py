@@ -23,7 +23,7 @@ from .operands import Axes, as_dtype, aval, dtype_of, normalize_axes, normalize_
 from .pointwise import cast, cast_p, promote, select_p, zero_like
 from .shaping import broadcast_to as broadcast_to
 from .shaping import broadcast_to_p as broadcast_to_p
-from .shaping import check_reduction, reduce_sum_p, reshape_p, shift, spread
+from .shaping import check_reduction, filled, reduce_sum_p, reshape_p, shift, spread
 
 # --- sum ------------------------------------------------------------------------------------------------------------
 
@@ -44,11 +44,12 @@ def sum(x: Any, axis: Axes = None, *, dtype: Any = None, keepdims: bool = False)
     """
     x = operand(x)
     axes = normalize_axes("sum", axis, len(shape_of(x)))
-    x = cast(x, as_dtype(dtype) if dtype is not None else _sum_dtype(dtype_of(x)))
+    x = cast(x, as_dtype(dtype) if dtype is not None else sum_dtype(dtype_of(x)))
     return _keep(x, reduce_sum_p(x, axes=axes), axes, keepdims)
 
 
-def _sum_dtype(dtype: np.dtype) -> np.dtype:
+def sum_dtype(dtype: np.dtype) -> np.dtype:
+    """What sums of ``dtype`` are kept in: int64 or uint64 for bools and integers, floats themselves."""
     if dtype.kind in "bi":
         return np.dtype(np.int64)
     return np.dtype(np.uint64) if dtype.kind == "u" else dtype
@@ -156,6 +157,46 @@ def min(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Any:
 
 
 amax, amin = max, min
+
+
+def ptp(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Any:
+    """Largest less smallest element over ``axis``."""
+    return sub_p(*promote(max(x, axis, keepdims=keepdims), min(x, axis, keepdims=keepdims)))
+
+
+def average(
+    x: Any, axis: Axes = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False
+) -> Any:
+    """Mean over ``axis`` weighted by ``weights``: of the shape of x, or of the one axis that is averaged.
+
+    With ``returned`` also the sum of the weights. Raises `ShapeError` for weights that fit neither.
+
+    >>> float(average(np.array([1.0, 4.0]), weights=np.array([2.0, 1.0])))
+    2.0
+    """
+    x = operand(x)
+    shape = shape_of(x)
+    if weights is None:
+        out = mean(x, axis, keepdims=keepdims)
+        count = math.prod(shape[a] for a in normalize_axes("average", axis, len(shape)))
+        return (out, filled(out, shape_of(out), count)) if returned else out
+    x, w = promote(x, weights, floats=True)
+    if shape_of(w) != shape:
+        single = axis if isinstance(axis, int) else None
+        if single is None or shape_of(w) != (shape[normalize_axis("average", single, len(shape))],):
+            raise ShapeError(f"average: weights {aval(w)} do not fit {aval(x)}", at=user_line())
+        place = normalize_axis("average", single, len(shape))
+        w = reshape_p(w, shape=tuple(n if i == place else 1 for i, n in enumerate(shape)))
+        w = broadcast_to_p(w, shape=shape)
+    total = sum(w, axis, keepdims=keepdims)
+    out = divide(sum(mul_p(x, w), axis, keepdims=keepdims), total)
+    return (out, total) if returned else out
+
+
+def count_nonzero(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Any:
+    """How many elements over ``axis`` are not 0, int64."""
+    return sum(truth(x), axis, keepdims=keepdims)
+
 
 # --- argmax argmin all any ------------------------------------------------------------------------------------------
 

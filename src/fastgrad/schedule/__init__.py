@@ -4,7 +4,7 @@ Four kinds of step:
 
     Loop     a loop nest: loads, scalar lines, then stores and folds      (elementwise chains, reductions, copies)
     Gemm     a matrix product with scalar lines on its accumulators       (bias, activation, a mask in backward)
-    Library  one named routine                                            (take, scatter_add, check_index)
+    Library  one named routine                                            (take, scatter_add, check_index, cumsum)
     Region   schedules of their own, run in a loop or by choice         (scan, while, switch)
 
 Fusion works on levels: a step's level is one more than the highest level it reads from. Steps of one level cannot

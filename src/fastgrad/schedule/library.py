@@ -1,4 +1,4 @@
-"""How ops that are no loop nest become steps: products, picked rows, windows of a larger array."""
+"""How ops that are no loop nest become steps: products, picked rows, running sums, windows of a larger array."""
 
 from __future__ import annotations
 
@@ -129,6 +129,14 @@ def _check_index(s: Scheduler, eqn: Eqn) -> None:
     _routine(s, eqn, (eqn.inputs[0].aval.size, eqn.params["size"]))
 
 
+def _cumsum(s: Scheduler, eqn: Eqn) -> None:
+    """In reverse the walk starts at the last row of the axis and steps back."""
+    shape, axis, reverse = eqn.outputs[0].aval.shape, eqn.params["axis"], eqn.params["reverse"]
+    outer, length, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    start, step = ((length - 1) * inner, -inner) if reverse else (0, inner)
+    _routine(s, eqn, (outer, length, inner, start, step))
+
+
 def _concatenate(s: Scheduler, eqn: Eqn) -> None:
     """Each part into its window of the result: by the step that computes it if it lies nowhere else, or by a copy."""
     out, axis = eqn.outputs[0], eqn.params["axis"]
@@ -223,6 +231,7 @@ LIBRARY = {
     "scatter": _scatter,
     "update_slice": _update_slice,
     "check_index": _check_index,
+    "cumsum": _cumsum,
     "concatenate": _concatenate,
     "pad": _pad,
     "iota": _iota,

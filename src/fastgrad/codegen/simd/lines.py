@@ -18,13 +18,28 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from ...core.expr import SCALAR_ONLY
-from . import math, quantile, threefry, vec
+from ...core.expr import LIBM, LIBM_UNARY, SCALAR_ONLY
+from . import libm, math, quantile, threefry, vec
 
 COMPARISONS: dict[str, str] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _MATH = {name: getattr(math, name) for name in math.TWINS}
 UNARY: frozenset[str] = frozenset(
-    {"neg", "abs", "sign", "sqrt", "sin", "cos", "floor", "ceil", "ndtri", "plain_log", "not", "cast", *_MATH}
+    {
+        "neg",
+        "abs",
+        "sign",
+        "sqrt",
+        "sin",
+        "cos",
+        "floor",
+        "ceil",
+        "ndtri",
+        "plain_log",
+        "not",
+        "cast",
+        *_MATH,
+        *LIBM_UNARY,
+    }
 )
 _BINARY = {"add", "sub", "mul", "div", "max", "min", "and", "or", "xor", "shl", "shr"}
 THREEFRY = frozenset(threefry.TWINS)
@@ -260,6 +275,7 @@ _RULES: dict[str, dict[str, Callable[..., ir.Value]]] = {
         **{name: _intrinsic(name) for name in ("pow", "sqrt", "sin", "cos", "floor", "ceil")},
         "ndtri": quantile.ndtri,
         "plain_log": quantile.log,
+        **libm.RULES,
         **_MATH,
     },
 }
@@ -321,6 +337,7 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "shr": np.right_shift,
     "select": _select_py,
     "cast": _cast_py,
+    **{name: getattr(np, name) for name in LIBM},
 }
 _quiet = np.errstate(all="ignore")
 TWINS: dict[str, Callable[..., Any]] = {name: _quiet(twin) for name, twin in _NUMPY.items()} | math.TWINS

@@ -1,0 +1,127 @@
+"""NumPy's protocols: what each plain ``np.*`` function does when it is handed a traced value (NEP 13 and NEP 18)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import numpy as fnp
+from .core.aval import result_type
+from .errors import UnsupportedError, user_line
+from .ops.operands import aval, operand, shape_of
+
+
+def _where(condition: Any, *choices: Any) -> Any:
+    if len(choices) != 2:
+        raise UnsupportedError(
+            "np.where with one argument: the result's shape would depend on values",
+            hint="np.where(condition, x, y)",
+            at=user_line(),
+        )
+    return fnp.where(condition, *choices)
+
+
+def _sum_like(op: Callable[..., Any]) -> Callable[..., Any]:
+    """``op`` behind NumPy's positional order for sum and mean."""
+    return lambda x, axis=None, dtype=None, out=None, keepdims=False: op(
+        x, axis, dtype=dtype, keepdims=keepdims
+    )
+
+
+def _var_like(op: Callable[..., Any]) -> Callable[..., Any]:
+    """``op`` behind NumPy's positional order for var and std."""
+    return lambda x, axis=None, dtype=None, out=None, ddof=0, keepdims=False: op(
+        x, axis, dtype=dtype, ddof=ddof, keepdims=keepdims
+    )
+
+
+def _max_like(op: Callable[..., Any]) -> Callable[..., Any]:
+    """``op`` behind NumPy's positional order for max, argmax, all and their kin."""
+    return lambda x, axis=None, out=None, keepdims=False: op(x, axis, keepdims=keepdims)
+
+
+def _cumulative(op: Callable[..., Any]) -> Callable[..., Any]:
+    """``op`` behind NumPy's positional order for cumsum and cumprod."""
+    return lambda x, axis=None, dtype=None, out=None: op(x, axis, dtype=dtype)
+
+
+def _size(x: Any, axis: int | None = None) -> int:
+    return aval(x).size if axis is None else shape_of(x)[axis]
+
+
+def _result_type(*values: Any) -> np.dtype:
+    return result_type(*(aval(_stand_in(v)) for v in values))[0]
+
+
+def _stand_in(value: Any) -> Any:
+    return np.empty(0, value) if isinstance(value, type | np.dtype | str) else operand(value)
+
+
+# --- the tables -----------------------------------------------------------------------------------------------------
+
+
+def _named(names: str) -> dict[Any, Callable[..., Any]]:
+    """NumPy's functions of these names -> ours; those that this NumPy has not are left out."""
+    return {getattr(np, n): getattr(fnp, n) for n in names.split() if hasattr(np, n)}
+
+
+UFUNCS: dict[np.ufunc, Callable[..., Any]] = _named(
+    """
+    absolute add arccos arccosh arcsin arcsinh arctan arctan2 arctanh bitwise_and bitwise_or bitwise_xor cbrt ceil cos cosh
+    deg2rad degrees divide equal exp exp2 expm1 floor floor_divide greater greater_equal hypot invert isfinite isinf isnan
+    left_shift less less_equal log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor matmul
+    maximum minimum multiply negative not_equal positive power rad2deg radians reciprocal remainder right_shift sign sin
+    sinh sqrt square subtract tan tanh vecdot
+    """
+)
+"""What each NumPy ufunc does on traced values."""
+
+METHODS: dict[str, dict[np.ufunc, Callable[..., Any]]] = {
+    "__call__": UFUNCS,
+    "reduce": {
+        np.add: fnp.sum,
+        np.multiply: fnp.prod,
+        np.maximum: fnp.max,
+        np.minimum: fnp.min,
+        np.logical_and: fnp.all,
+        np.logical_or: fnp.any,
+    },
+    "accumulate": {np.add: fnp.cumsum, np.multiply: fnp.cumprod},
+}
+"""What the methods of ufuncs do on traced values: ``np.add.reduce``, ``np.add.accumulate``."""
+
+FUNCTIONS: dict[Any, Callable[..., Any]] = _named(
+    """
+    append array_equal astype atleast_1d atleast_2d average broadcast_to clip column_stack concatenate convolve copy
+    copyto count_nonzero cross diag diagonal diff dot einsum empty_like expand_dims flip fliplr flipud full_like
+    gradient hstack inner interp kron linspace meshgrid moveaxis nan_to_num ones_like outer pad polyval ravel repeat
+    reshape roll rot90 select split squeeze stack swapaxes take tensordot tile trace transpose trapezoid tril triu
+    vdot vstack zeros_like
+    """
+) | {
+    np.sum: _sum_like(fnp.sum),
+    np.mean: _sum_like(fnp.mean),
+    np.prod: _sum_like(fnp.prod),
+    np.cumsum: _cumulative(fnp.cumsum),
+    np.cumprod: _cumulative(fnp.cumprod),
+    np.var: _var_like(fnp.var),
+    np.std: _var_like(fnp.std),
+    np.max: _max_like(fnp.max),
+    np.min: _max_like(fnp.min),
+    np.ptp: _max_like(fnp.ptp),
+    np.all: _max_like(fnp.all),
+    np.any: _max_like(fnp.any),
+    np.argmax: _max_like(fnp.argmax),
+    np.argmin: _max_like(fnp.argmin),
+    np.where: _where,
+    np.shape: shape_of,
+    np.ndim: lambda x: len(shape_of(x)),
+    np.size: _size,
+    np.result_type: _result_type,
+    np.linalg.norm: fnp.norm,
+}
+"""What other NumPy functions do on traced values."""
+FUNCTIONS |= {np.amax: FUNCTIONS[np.max], np.amin: FUNCTIONS[np.min]}
+FUNCTIONS |= {getattr(np.linalg, n): f for n, f in vars(fnp.linalg).items() if hasattr(np.linalg, n)}
