@@ -79,7 +79,7 @@ def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
     minus = not_equal if dtype_of(x).kind == "b" else subtract
     for _ in range(n):
         x = minus(slice_along(x, axis, 1, None), slice_along(x, axis, None, -1))
-    return x if n else copied(x)
+    return x
 
 
 # --- triangles and diagonals ----------------------------------------------------------------------------------------
