@@ -16,6 +16,7 @@ from ..memory import Location, MemoryPlan
 from ..schedule import schedule
 from . import tape
 from .cpu import Captured, Native, Pool, conform
+from .results import Results
 
 BACKENDS = ("numba", "numpy")
 
@@ -90,7 +91,7 @@ class Executable:
         self.inputs = [v.aval for v in graph.inputs]
         self.outputs = [a.aval for a in graph.outputs]
         self._captured = Captured([value for _, value in self.graph.captured])
-        self._fresh = [(a.shape, a.dtype) for a in self.outputs]
+        self._results = Results(self.outputs)
         self.call: Callable[..., list[np.ndarray]]
         if self.backend == "numpy":
             run = interpret(self.graph)
@@ -133,7 +134,7 @@ class Executable:
         self._captured.refresh()
         pool = self._pool
         workspace = pool.take()
-        outputs = [np.empty(shape, dtype) for shape, dtype in self._fresh]
+        outputs = self._results.arrays()
         answer = workspace.entry(*arrays, *outputs)
         if answer is not None:
             if answer is False:

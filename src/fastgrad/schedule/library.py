@@ -150,11 +150,11 @@ def _concatenate(s: Scheduler, eqn: Eqn) -> None:
 
 
 def _pad(s: Scheduler, eqn: Eqn) -> None:
-    """Zeros everywhere, then a copy into a strided window."""
+    """Zeros everywhere, then x into a strided window: by the step that computes it if it lies nowhere else, or by a copy."""
     x, out = eqn.inputs[0], eqn.outputs[0]
     lo, interior = eqn.params["lo"], eqn.params["interior"]
     whole = Ref(Buffer(out.aval.size, out.aval.dtype), Layout.contiguous(out.aval.shape))
-    zero = s.open("loop", out.aval.shape, 0)
+    zero = s.open("loop", out.aval.shape, -1)  # below whatever may compute x
     zero.sealed = True
     blank = Var(out.aval)
     zero.values[blank] = s.value(zero, Literal(out.aval.dtype.type(0)))
@@ -162,7 +162,7 @@ def _pad(s: Scheduler, eqn: Eqn) -> None:
     s.home[blank] = zero
     stops = [p + max(0, (n - 1) * (i + 1) + 1) for p, n, i in zip(lo, x.aval.shape, interior, strict=True)]
     layout = whole.layout.slice(lo, stops, [i + 1 for i in interior])
-    group = _copy_into(s, Ref(whole.buffer, layout), x, eqn, above=zero)
+    group = _put(s, Ref(whole.buffer, layout), x, eqn, above=zero)
     _join_windows(s, out, whole, [group])
 
 
@@ -170,12 +170,20 @@ def _window(s: Scheduler, whole: Ref, atom: Atom, axis: int, start: int, stop: i
     shape = whole.layout.shape
     starts = [start if i == axis else 0 for i in range(len(shape))]
     stops = [stop if i == axis else n for i, n in enumerate(shape)]
-    target = Ref(whole.buffer, whole.layout.slice(starts, stops, [1] * len(shape)))
-    home = s.home.get(atom) if isinstance(atom, Var) and atom not in s.lazy else None
-    if home is not None and isinstance(atom, Var) and atom not in s.place and s.computes(home, atom):
-        s.place[atom] = home.stores[atom] = target
-        return home
-    return _copy_into(s, target, atom, eqn)
+    return _put(s, Ref(whole.buffer, whole.layout.slice(starts, stops, [1] * len(shape))), atom, eqn)
+
+
+def _put(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Group | None = None) -> Group:
+    """The step that writes ``atom`` to ``target``, after ``above``: the one that computes it, where it lies nowhere else."""
+    if atom in s.lazy:
+        s.pointwise(s.lazy.pop(atom))  # type: ignore[arg-type]
+    home = s.home.get(atom) if isinstance(atom, Var) else None
+    if home is None or not isinstance(atom, Var) or atom in s.place or not s.computes(home, atom):
+        return _copy_into(s, target, atom, eqn, above)
+    s.place[atom] = home.stores[atom] = target
+    if above is not None:
+        home.producers.add(above)
+    return home
 
 
 def _copy_into(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Group | None = None) -> Group:
