@@ -230,7 +230,7 @@ def _is_idle(step: Step, locations: dict[Buffer, Location]) -> bool:
     return (
         not step.map.lines
         and load.buffer is not store.buffer
-        and locations[load.buffer] == locations[store.buffer]
+        and locations.get(load.buffer) == locations[store.buffer]
         and load.layout == store.layout
     )
 
