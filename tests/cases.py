@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 import fastgrad.numpy as fnp
-from case import Case
-from case import label as _label
+from case import Case, label
 from cases_numpy import ROWS as NUMPY_ROWS
+from cases_random import RANDOM_ROWS
 from fastgrad.nn import functional as F
-from fastgrad.ops import comparison, index
+from fastgrad.ops import comparison
+from index_cases import index_cases
 
 BROADCASTS = [
     ((3,), (3,)),
@@ -39,22 +40,24 @@ def _binary() -> list[Case]:
     ]  # fmt: skip
     for op, domain, order in table:
         for shapes in BROADCASTS:
-            rows.append(Case(_label(op.__name__, *shapes), op, shapes, domain=domain, order=order))
-        rows.append(Case(_label(op.__name__, "f4"), op, ((2, 3), (3,)), ("f4", "f4"), domain=domain, order=0))
+            rows.append(Case(label(op.__name__, *shapes), op, shapes, domain=domain, order=order))
+        rows.append(Case(label(op.__name__, "f4"), op, ((2, 3), (3,)), ("f4", "f4"), domain=domain, order=0))
     for op in (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal):
         for shapes in BROADCASTS:
-            rows.append(Case(_label(op.__name__, *shapes), op, shapes, order=0, ties=True))
+            rows.append(Case(label(op.__name__, *shapes), op, shapes, order=0, ties=True))
         rows += [
-            Case(_label(op.__name__, d), op, ((2, 3), (3,)), (d, d), order=0) for d in ("?", "i4", "u8", "f4")
+            Case(label(op.__name__, d), op, ((2, 3), (3,)), (d, d), order=0) for d in ("?", "i4", "u8", "f4")
         ]
+    for op in (np.left_shift, np.right_shift):
+        rows += [Case(label(op.__name__, d), op, ((2, 3), (3,)), (d, d), below=12, order=0) for d in INTEGERS]
     for op in (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.logical_and, np.logical_or, np.logical_xor):
-        rows += [Case(_label(op.__name__, d), op, ((2, 3), (3,)), (d, d), order=0) for d in ("?", "i4", "u1")]
+        rows += [Case(label(op.__name__, d), op, ((2, 3), (3,)), (d, d), order=0) for d in ("?", "i4", "u1")]
     for op in (np.add, np.multiply, np.subtract, np.maximum, np.minimum, np.floor_divide, np.remainder):
-        rows += [Case(_label(op.__name__, d), op, ((2, 3), (3,)), (d, d), order=0) for d in INTEGERS]
+        rows += [Case(label(op.__name__, d), op, ((2, 3), (3,)), (d, d), order=0) for d in INTEGERS]
     for op in (np.add, np.multiply, np.maximum, np.minimum):
-        rows.append(Case(_label(op.__name__, "?"), op, ((2, 3), (3,)), ("?", "?"), order=0))
+        rows.append(Case(label(op.__name__, "?"), op, ((2, 3), (3,)), ("?", "?"), order=0))
     for op in (np.maximum, np.minimum):
-        rows.append(Case(_label(op.__name__, "ties"), op, ((4, 5), (5,)), ties=True))
+        rows.append(Case(label(op.__name__, "ties"), op, ((4, 5), (5,)), ties=True))
     return rows
 
 
@@ -77,8 +80,8 @@ def _unary() -> list[Case]:
     rows = []
     for op, twin, domain in table:
         name = op.__name__
-        rows += [Case(_label(name, s), op, (s,), twin=twin, domain=domain) for s in SHAPES]
-        rows.append(Case(_label(name, "f4"), op, ((2, 3),), ("f4",), twin=twin, domain=domain, order=0))
+        rows += [Case(label(name, s), op, (s,), twin=twin, domain=domain) for s in SHAPES]
+        rows.append(Case(label(name, "f4"), op, ((2, 3),), ("f4",), twin=twin, domain=domain, order=0))
     for op in (
         np.negative,
         np.absolute,
@@ -90,13 +93,13 @@ def _unary() -> list[Case]:
         np.isinf,
         np.isfinite,
     ):
-        rows += [Case(_label(op.__name__, d), op, ((2, 3),), (d,), order=0) for d in INTEGERS]
+        rows += [Case(label(op.__name__, d), op, ((2, 3),), (d,), order=0) for d in INTEGERS]
     for op in (np.logical_not, np.isnan, np.isinf, np.isfinite):
-        rows += [Case(_label(op.__name__, d), op, ((2, 3),), (d,), order=0) for d in FLOATS]
+        rows += [Case(label(op.__name__, d), op, ((2, 3),), (d,), order=0) for d in FLOATS]
     for n in (-1, 0, 0.5, 1, 2, 3, 4, 2.5, -2):
-        rows.append(Case(_label("power", n), lambda x, n=n: x**n, ((2, 3),), domain=(0.3, 2)))
+        rows.append(Case(label("power", n), lambda x, n=n: x**n, ((2, 3),), domain=(0.3, 2)))
     rows += [
-        Case(_label("power-i8", n), lambda x, n=n: x**n, ((2, 3),), ("i8",), order=0) for n in (0, 1, 2, 3, 7)
+        Case(label("power-i8", n), lambda x, n=n: x**n, ((2, 3),), ("i8",), order=0) for n in (0, 1, 2, 3, 7)
     ]
     rows.append(Case("clip", lambda x: np.clip(x, -1, 0.5), ((2, 3),)))
     rows.append(Case("clip-arrays", lambda x, a, b: np.clip(x, a, b), ((2, 3), (3,), ())))
@@ -107,7 +110,7 @@ def _unary() -> list[Case]:
         Case("where-f4", lambda c, x: np.where(c, x, 0.0), ((3,), (2, 3)), ("f8", "f4"), order=0, ties=True)
     )
     for source, target in itertools.product(("?", "i4", "u1", "f4", "f8"), repeat=2):
-        name = _label("astype", source, target)
+        name = label("astype", source, target)
         rows.append(Case(name, lambda x, t=target: x.astype(t), ((2, 3),), (source,), domain=(0, 3), order=0))
     rows.append(Case("astype-f8-f8", lambda x: (x * 2).astype("f8"), ((2, 3),)))
     return rows
@@ -120,38 +123,36 @@ def _reductions() -> list[Case]:
             if op in (np.var, np.std) and axis == ():
                 continue
             for keep in (False, True):
-                name = _label(op.__name__, "None" if axis is None else axis, "keep" if keep else None)
+                name = label(op.__name__, "None" if axis is None else axis, "keep" if keep else None)
                 fn = lambda x, op=op, a=axis, k=keep: op(x, axis=a, keepdims=k)  # noqa: E731
                 rows.append(Case(name, fn, ((2, 3, 4),), order=order, tolerance=1e-5))
-        rows.append(Case(_label(op.__name__, "scalar"), op, ((),), order=0 if op in (np.std,) else 1))
-        rows.append(Case(_label(op.__name__, "ones"), lambda x, op=op: op(x, axis=1), ((3, 1, 1),), order=0))
+        rows.append(Case(label(op.__name__, "scalar"), op, ((),), order=0 if op in (np.std,) else 1))
+        rows.append(Case(label(op.__name__, "ones"), lambda x, op=op: op(x, axis=1), ((3, 1, 1),), order=0))
         rows.append(
-            Case(_label(op.__name__, "f4"), lambda x, op=op: op(x, axis=0), ((3, 2),), ("f4",), order=0)
+            Case(label(op.__name__, "f4"), lambda x, op=op: op(x, axis=0), ((3, 2),), ("f4",), order=0)
         )
         rows.append(
-            Case(_label(op.__name__, "i4"), lambda x, op=op: op(x, axis=0), ((3, 2),), ("i4",), order=0)
+            Case(label(op.__name__, "i4"), lambda x, op=op: op(x, axis=0), ((3, 2),), ("i4",), order=0)
         )
-        rows.append(
-            Case(_label(op.__name__, "?"), lambda x, op=op: op(x, axis=0), ((3, 2),), ("?",), order=0)
-        )
-        rows.append(Case(_label(op.__name__, "free"), lambda x, op=op: op(x, axis=1), ((0, 3),), order=1))
-    rows += [Case(_label("sum-all", d), lambda x: x.sum(), ((3, 2),), (d,), order=0) for d in INTEGERS]
+        rows.append(Case(label(op.__name__, "?"), lambda x, op=op: op(x, axis=0), ((3, 2),), ("?",), order=0))
+        rows.append(Case(label(op.__name__, "free"), lambda x, op=op: op(x, axis=1), ((0, 3),), order=1))
+    rows += [Case(label("sum-all", d), lambda x: x.sum(), ((3, 2),), (d,), order=0) for d in INTEGERS]
     rows.append(Case("sum-dtype", lambda x: np.sum(x, 0, "f8"), ((3, 2),), ("f4",), order=0))
     rows.append(Case("sum-empty", lambda x: np.sum(x, axis=0), ((0, 3),)))
     rows += [
-        Case(_label(op.__name__, "ties"), lambda x, op=op: op(x, axis=1), ((4, 6),), ties=True)
+        Case(label(op.__name__, "ties"), lambda x, op=op: op(x, axis=1), ((4, 6),), ties=True)
         for op in (np.max, np.min)
     ]
     for op in (np.argmax, np.argmin):
         for axis in (None, 0, -1):
             fn = lambda x, op=op, a=axis: op(x, axis=a)  # noqa: E731
-            rows.append(Case(_label(op.__name__, axis, "axis"), fn, ((4, 5),), order=0, ties=True))
+            rows.append(Case(label(op.__name__, axis, "axis"), fn, ((4, 5),), order=0, ties=True))
     for op in (np.all, np.any):
         rows += [
-            Case(_label(op.__name__, d), lambda x, op=op: op(x, axis=1), ((4, 2),), (d,), order=0)
+            Case(label(op.__name__, d), lambda x, op=op: op(x, axis=1), ((4, 2),), (d,), order=0)
             for d in ("?", "i8", "f8")
         ]
-        rows.append(Case(_label(op.__name__, "empty"), lambda x, op=op: op(x, axis=1), ((4, 0),), order=0))
+        rows.append(Case(label(op.__name__, "empty"), lambda x, op=op: op(x, axis=1), ((4, 0),), order=0))
     return rows
 
 
@@ -190,7 +191,7 @@ def _movement() -> list[Case]:
     ]
     for perm in itertools.permutations(range(3)):
         rows.append(
-            Case(_label("transpose", perm), lambda x, p=perm: np.transpose(x, p), ((2, 3, 4),), order=1)
+            Case(label("transpose", perm), lambda x, p=perm: np.transpose(x, p), ((2, 3, 4),), order=1)
         )
     keys: Sequence[Any] = (
         0, -1, slice(None), slice(1, 3), slice(None, None, 2), slice(None, None, -1), slice(3, 0, -2), slice(-3, -1),
@@ -198,7 +199,7 @@ def _movement() -> list[Case]:
         (1, slice(3, None), None), (-1, ..., None), (), (slice(0, 0), slice(1, 3)),
     )  # fmt: skip
     for key in keys:
-        rows.append(Case(_label("getitem", key), lambda x, k=key: x[k], ((4, 5),), order=1))
+        rows.append(Case(label("getitem", key), lambda x, k=key: x[k], ((4, 5),), order=1))
     return rows
 
 
@@ -208,10 +209,10 @@ def _matmul() -> list[Case]:
         ((2, 3), (5, 3, 4)), ((6, 1, 2, 3), (5, 3, 4)), ((3,), (5, 3, 4)), ((5, 2, 3), (3,)), ((1, 3), (3, 1)),
         ((0, 3), (3, 4)), ((2, 0), (0, 4)), ((2, 3), (3, 0)), ((0, 2, 3), (3, 4)), ((1, 2, 3), (1, 3, 2)),
     ]  # fmt: skip
-    rows = [Case(_label("matmul", *s), np.matmul, s) for s in shapes]
-    rows += [Case(_label("matmul-i8", *s), np.matmul, s, ("i8", "i8"), order=0) for s in shapes]
+    rows = [Case(label("matmul", *s), np.matmul, s) for s in shapes]
+    rows += [Case(label("matmul-i8", *s), np.matmul, s, ("i8", "i8"), order=0) for s in shapes]
     rows += [
-        Case(_label("matmul", d), np.matmul, ((2, 3), (3, 4)), (d, d), order=0)
+        Case(label("matmul", d), np.matmul, ((2, 3), (3, 4)), (d, d), order=0)
         for d in ("f4", "?", "i1", "u4")
     ]
     rows += [
@@ -233,37 +234,6 @@ def _matmul() -> list[Case]:
     return rows
 
 
-def _scatter_twin(updates: Any, indices: Any, size: int, axis: int) -> np.ndarray:
-    out = np.zeros((*updates.shape[:axis], size, *updates.shape[axis + indices.ndim :]), updates.dtype)
-    for at in np.ndindex(indices.shape):
-        lead = (slice(None),) * axis
-        out[(*lead, indices[at])] += updates[(*lead, *at)]
-    return out
-
-
-def _index() -> list[Case]:
-    rows = []
-    for axis, shape in itertools.product((0, 1, 2), ((), (2,), (2, 2), (0,))):
-        fn = lambda x, i, a=axis: np.take(x, i, a)  # noqa: E731
-        rows.append(Case(_label("take", axis, shape), fn, ((3, 4, 5), shape), ("f8", "i8"), order=1))
-    for axis, inner in itertools.product((0, 1), ((2,), (2, 3))):
-        shape = (*(4,) * axis, *inner, 2)
-        fn = lambda u, i, a=axis: index.scatter_add(u, i, 3, a)  # noqa: E731
-        twin = lambda u, i, a=axis: _scatter_twin(u, i, 3, a)  # noqa: E731
-        rows.append(
-            Case(_label("scatter_add", axis, inner), fn, (shape, inner), ("f8", "i8"), twin=twin, order=1)
-        )
-    rows += [
-        Case("take-negative", lambda x, i: np.take(x, i - 3, 0), ((3, 4), (5,)), ("f8", "i8"), order=1),
-        Case("take-ravel", np.take, ((3, 4), (5,)), ("f8", "u1"), order=1),
-        Case("take-int", np.take, ((3,), (5,)), ("i4", "i2"), order=0),
-        Case("getitem-array", lambda x, i: x[i], ((3, 4), (2, 2)), ("f8", "i4"), order=1),
-        Case("getitem-array-axis", lambda x, i: x[:, i, 1:], ((2, 3, 4), (5,)), ("f8", "i4"), order=1),
-        Case("check_index", lambda i: index.check_index(i, 3), ((4,),), ("i8",), twin=lambda i: i, order=0),
-    ]
-    return rows
-
-
 def _lse_twin(x: Any, axis: Any, keepdims: bool = False) -> Any:
     m = np.max(x, axis=axis, keepdims=True)
     out = np.log(np.sum(np.exp(x - m), axis=axis, keepdims=True)) + m
@@ -281,17 +251,17 @@ def _nn() -> list[Case]:
         fn = lambda x, a=axis, k=keep: F.logsumexp(x, a, keepdims=k)  # noqa: E731
         twin = lambda x, a=axis, k=keep: _lse_twin(x, a, k)  # noqa: E731
         rows.append(
-            Case(_label("logsumexp", "None" if axis is None else axis, keep), fn, ((2, 3, 4),), twin=twin)
+            Case(label("logsumexp", "None" if axis is None else axis, keep), fn, ((2, 3, 4),), twin=twin)
         )
     for axis in (0, -1):
         soft = lambda x, a=axis: np.exp(x - _lse_twin(x, a, True))  # noqa: E731
-        rows.append(Case(_label("softmax", axis), lambda x, a=axis: F.softmax(x, a), ((3, 4),), twin=soft))
+        rows.append(Case(label("softmax", axis), lambda x, a=axis: F.softmax(x, a), ((3, 4),), twin=soft))
         log_soft = lambda x, a=axis: x - _lse_twin(x, a, True)  # noqa: E731
         rows.append(
-            Case(_label("log_softmax", axis), lambda x, a=axis: F.log_softmax(x, a), ((3, 4),), twin=log_soft)
+            Case(label("log_softmax", axis), lambda x, a=axis: F.log_softmax(x, a), ((3, 4),), twin=log_soft)
         )
     for dtype in ("i1", "u1", "i8"):
-        name = _label("cross_entropy", dtype)
+        name = label("cross_entropy", dtype)
         rows.append(
             Case(
                 name,
@@ -338,8 +308,9 @@ CASES: list[Case] = [
     *_reductions(),
     *_movement(),
     *_matmul(),
-    *_index(),
+    *index_cases(),
     *_nn(),
+    *RANDOM_ROWS,
     *NUMPY_ROWS,
 ]
 """Every row."""

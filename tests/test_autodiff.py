@@ -18,7 +18,7 @@ from fastgrad.core.aval import aval_of
 from fastgrad.core.graph import Graph
 from fastgrad.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from fastgrad.executor.executable import Executable
-from fastgrad.executor.interpreter import evaluate
+from fastgrad.interpreter import evaluate
 from fastgrad.trace import trace
 
 backends = pytest.mark.parametrize("backend", ["numba", "numpy"])

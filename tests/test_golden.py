@@ -1,4 +1,4 @@
-"""Every stage of two small functions, as text in `tests/golden/`: a change of the compiler shows as a diff there.
+"""Every stage of three small functions, as text in `tests/golden/`: a change of the compiler shows as a diff there.
 
 ``pytest tests/test_golden.py --update-golden`` writes the texts anew. Line numbers of this file are masked.
 """
@@ -34,6 +34,18 @@ def broadcast_softmax(x, row, column):
     return np.sum(F.softmax(scores, axis=-1) * x, axis=0)
 
 
+def running_columns(decay, x):
+    out = np.zeros_like(x)
+    out[:, 0] = x[:, 0]
+    for j in (1, 2):
+        out[:, j] = out[:, j - 1] * decay[j] + x[:, j]
+    return np.tanh(out)
+
+
+def dropout_layer(w, key, x, y):
+    return np.sum(F.dropout(np.tanh(x @ w), 0.5, key=key) * y)
+
+
 def f32(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
@@ -42,7 +54,9 @@ EXAMPLES: dict[
     str, tuple[Callable, list[np.ndarray], int]
 ] = {  # the function, its inputs, how many are parameters
     "mlp_loss": (mlp_loss, [f32(8, 16), f32(16), f32(16, 4), f32(4), f32(32, 8), np.zeros(32, np.int64)], 4),
+    "dropout_layer": (dropout_layer, [f32(8, 16), np.zeros(2, np.uint32), f32(32, 8), f32(32, 16)], 1),
     "broadcast_softmax": (broadcast_softmax, [f32(6, 5), f32(5), f32(6, 1)], 3),
+    "running_columns": (running_columns, [f32(3), f32(6, 3)], 2),
 }
 STAGES = ("trace", "autodiff", "passes", "schedule", "memory", "codegen")
 

@@ -19,7 +19,7 @@ from fastgrad.core.graph import Graph
 from fastgrad.core.loops import Layout
 from fastgrad.errors import GraphError
 from fastgrad.executor import tape
-from fastgrad.executor.interpreter import evaluate
+from fastgrad.interpreter import evaluate
 from fastgrad.memory import Location, MemoryPlan
 from fastgrad.ops.elementwise import exp
 from fastgrad.passes.rewrite import substitute

@@ -55,6 +55,14 @@ def branches(x):
     return np.concatenate([*parts, np.cos(x)[0]])
 
 
+def recurrence(x):
+    out = np.zeros_like(x)
+    for i in range(len(x)):
+        out[i] = np.tanh(x[i]) + (0.5 * out[i - 1] if i else 0.0)
+    out[np.array([0, 0, 2])] *= 2.0
+    return (out.T[1:] * x.T[1:]).sum()
+
+
 def mlp_plan() -> MemoryPlan:
     return plan_of(autodiff.vjp(graph_of(mlp, *MLP), range(1, 5)))
 
@@ -82,6 +90,7 @@ PLANS: dict[str, Callable[[], list[MemoryPlan]]] = {
     "branches": lambda: [plan_of(graph_of(branches, f32(5, 5)))],
     "second order": lambda: [second_order()],
     "empty": lambda: [plan_of(graph_of(lambda x: (np.exp(x).sum(0), x.sum()), f32(0, 3)))],
+    "recurrence": lambda: [plan_of(autodiff.vjp(graph_of(recurrence, f32(6, 4)), [0]))],
     "train step": train_step_plans,
 }
 plans = pytest.mark.parametrize("plan", [pytest.param(make, id=name) for name, make in PLANS.items()])

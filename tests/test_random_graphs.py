@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastgrad.numpy as fnp
 from fastgrad import autodiff, passes
 from fastgrad.core.aval import Aval, aval_of
 from fastgrad.core.graph import Graph, verify
 from fastgrad.executor.executable import Executable
-from fastgrad.executor.interpreter import evaluate
+from fastgrad.interpreter import evaluate
 from fastgrad.nn import functional as F
 from fastgrad.ops import index
 from fastgrad.trace import trace
@@ -200,11 +201,30 @@ def _cast(g: Grower) -> Any:
     return x.astype("f8" if x.dtype == np.float32 else "f4")
 
 
+def _assign(g: Grower) -> Any:
+    """A window or rows of one array written into another of its shape, or added to it."""
+    x = g.pick(lambda x: x.ndim)
+    if x is None:
+        return None
+    axis = g.axis(x)
+    n = x.shape[axis]
+    start, stop = sorted(int(i) for i in g.rng.integers(0, n + 1, 2))
+    item = slice(start, stop, int(g.rng.integers(1, 3)))
+    if g.rng.random() < 0.5:
+        item = g.rng.integers(-n, n, int(g.rng.integers(1, 6)))
+    key = (*(slice(None),) * axis, item)
+    y = g.pick(lambda y: y.shape == x.shape)
+    place = fnp.at(x)[key]
+    kind = int(g.rng.integers(3))
+    return (place.set, place.add, place.min)[kind](0.5 if y is None else 0.5 * _tame(y)[key])
+
+
 OPS: dict[str, Callable[[Grower], Any]] = {
     "unary": _unary, "binary": _binary, "reduce": _reduce, "reshape": _reshape, "slice": _slice, "concatenate": _concatenate,
     "matmul": _matmul, "softmax": _softmax, "rows": _rows, "cast": _cast,
+    "assign": _assign,
 }  # fmt: skip
-WEIGHTS = (6, 6, 3, 3, 2, 2, 2, 1, 1, 1)
+WEIGHTS = (6, 6, 3, 3, 2, 2, 2, 1, 1, 1, 2)
 NAMES = [name for name, weight in zip(OPS, WEIGHTS, strict=True) for _ in range(weight)]
 
 

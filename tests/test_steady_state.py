@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastgrad as fg
+from fastgrad import nn
 from fastgrad.executor import tape
 from fastgrad.optim import Adam
 from fastgrad.train import cross_entropy_loss, init_mlp
@@ -43,6 +44,18 @@ def a_parallel_step():
 def a_step_on_strided_arrays():
     step, x, y = new_step()
     x = np.asfortranarray(x)
+    return lambda: step(x, y)
+
+
+def a_step_with_a_key_and_a_state():
+    def loss(params, seen, key, x, y):
+        dropped = nn.functional.dropout(x, 0.25, key=key)
+        return cross_entropy_loss(params, dropped, y), seen + 1
+
+    _, x, y = new_step()
+    step = fg.TrainStep(
+        loss, init_mlp([16, 24, 5], 0), Adam(1e-3), model_state=np.int64(0), key=fg.random.key(0)
+    )
     return lambda: step(x, y)
 
 
@@ -104,7 +117,8 @@ def a_failing_step():
 
 
 JOBS = [
-    a_step, a_parallel_step, a_step_on_strided_arrays, a_run, a_function, a_function_of_a_nesting,
+    a_step, a_parallel_step, a_step_on_strided_arrays, a_step_with_a_key_and_a_state, a_run, a_function,
+    a_function_of_a_nesting,
     a_function_into_out, a_function_of_a_number, a_pullback, a_failing_step,
 ]  # fmt: skip
 
@@ -136,7 +150,9 @@ def test_traced_memory_is_flat_over_2000_calls(job, monkeypatch):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
 @pytest.mark.parametrize(
-    "job", [a_step, a_run, a_function_into_out, a_pullback], ids=lambda job: job.__name__
+    "job",
+    [a_step, a_step_with_a_key_and_a_state, a_run, a_function_into_out, a_pullback],
+    ids=lambda job: job.__name__,
 )
 def test_resident_memory_is_flat_over_5000_calls(job):
     once = job()

@@ -16,14 +16,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import autodiff, machine, pytree
-from .arguments import DYNAMIC, Call, Splitter, aval
+from .arguments import DYNAMIC, Call, Splitter
+from .calls.rule import CustomRule
 from .core.aval import Aval
 from .core.graph import Graph, Tracer
-from .errors import ArgumentError, DTypeError, ShapeError, user_line
+from .errors import ArgumentError, DTypeError, user_line
 from .executor.executable import Executable, check_backend
 from .locks import Lock
+from .selection import Selection, check_scalar
 from .signatures import Signatures
-from .trace import inline, trace
+from .trace import inline, own, trace
 
 T = TypeVar("T")
 _OPTIONS = {"backend", "precision", "static_argnames", "static_argnums", "threads"}
@@ -93,11 +95,13 @@ class Jitted:
         """Any call but the commonest: find or make the signature, convert the arrays, run."""
         call = self._splitter.split(args, kwargs)
         if any(isinstance(leaf, Tracer) for leaf in call.leaves):
-            return self._f(*args, **kwargs)
+            given, named = call.rebuild([own(x) for i, x in enumerate(call.leaves) if i not in call.fixed])
+            return pytree.map(own, self._f(*given, **named))
         try:
             signature, arrays = self._signature(call)
         except _ClosesOverTrace:
-            return self._f(*args, **kwargs)  # part of the outer trace, as if it were written there
+            # Part of the outer trace, as if it were written there.
+            return pytree.map(own, self._f(*args, **kwargs))
         outputs = signature.executable(*arrays)
         plain = not kwargs and not call.static and all(type(x) is np.ndarray for x in call.leaves)
         if plain and self._backend == "numba":
@@ -238,74 +242,19 @@ def grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, *
     return _memoised(f, "grad", key, make)
 
 
-def _value_and_grad(f: Callable, argnums: Any, has_aux: bool) -> Callable:
+def _value_and_grad(f: Callable, argnums: Any, has_aux: bool, op: str = "grad") -> Callable:
     """The function to trace: it differentiates ``f``'s graph and replays the joint graph into the trace at hand."""
-    numbers = argnums if isinstance(argnums, tuple) else (argnums,)
 
     def both(*args: Any, **kwargs: Any) -> Any:
-        chosen = _chosen(args, numbers)
-        leaves, structure = pytree.flatten([args[n] for n in chosen])
-        for leaf in leaves:
-            if aval(leaf).dtype.kind != "f":
-                raise DTypeError(
-                    f"grad: differentiates by float arguments, got {aval(leaf)}",
-                    hint=".astype(np.float64)",
-                    at=user_line(),
-                )
-        parts: dict[str, Any] = {}
-
-        def flat(*values: Any) -> list[Any]:
-            new = list(args)
-            for n, value in zip(chosen, pytree.unflatten(structure, values), strict=True):
-                new[n] = value
-            result = f(*new, **kwargs)
-            if has_aux and not (isinstance(result, tuple) and len(result) == 2):
-                raise ArgumentError(
-                    "grad: with has_aux the function must return (value, aux)", at=user_line()
-                )
-            value, aux = result if has_aux else (result, None)
-            parts["aux"] = pytree.flatten(aux)
-            outs = pytree.flatten(value)[0]
-            shown = (
-                aval(outs[0]) if len(outs) == 1 and isinstance(outs[0], DYNAMIC) else f"{len(outs)} values"
-            )
-            if not isinstance(shown, Aval) or shown.shape:
-                raise ShapeError(
-                    f"grad: the function must return a scalar, got {shown}",
-                    hint="fg.jacrev, or fg.vjp with a cotangent",
-                )
-            if shown.dtype.kind != "f":
-                raise DTypeError(
-                    f"grad: the function must return a float, got {shown}", hint=".astype(np.float64)"
-                )
-            return [outs[0], *parts["aux"][0]]
-
-        graph = trace(flat, [aval(leaf) for leaf in leaves], name=getattr(f, "__name__", "f"))
-        joint = autodiff.vjp(graph, range(len(leaves)))
-        seeds = [np.ones((), a.aval.dtype)[()] for a in graph.outputs[:1]]
-        seeds += [_zero(a.aval) for a in graph.outputs[1:] if autodiff.is_float(a)]
-        results = inline(joint, [*leaves, *seeds])
-        n = len(graph.outputs)
-        gradients = pytree.unflatten(structure, results[n:])
-        aux = pytree.unflatten(parts["aux"][1], results[1:n])
-        value = (results[0], aux) if has_aux else results[0]
-        return value, tuple(gradients) if isinstance(argnums, tuple) else gradients[0]
+        chosen = Selection(op, args, argnums)
+        flat = chosen.graph(f, kwargs, has_aux, check_scalar)
+        joint = autodiff.vjp(flat.graph, range(len(chosen.leaves)), of=[0])
+        results = inline(joint, [*chosen.leaves, flat.outputs[0].dtype.type(1)])
+        gradients = chosen.nest(results[len(flat.graph.outputs) :])
+        value = pytree.unflatten(flat.out, results[:1])
+        return (value, flat.nest_aux(results)) if has_aux else value, gradients
 
     return both
-
-
-def _zero(aval: Aval) -> np.ndarray:
-    return np.zeros(aval.shape, aval.dtype)
-
-
-def _chosen(args: tuple, numbers: tuple[int, ...]) -> list[int]:
-    for n in numbers:
-        if not isinstance(n, int) or not -len(args) <= n < len(args):
-            raise ArgumentError(f"grad: argnums {n!r} with {len(args)} positional arguments", at=user_line())
-    chosen = [n % len(args) for n in numbers]
-    if len(set(chosen)) < len(chosen):
-        raise ArgumentError(f"grad: argnums names an argument twice, got {numbers}", at=user_line())
-    return chosen
 
 
 def _renamed(f: Callable, how: str, new: Callable) -> Callable:
@@ -323,7 +272,7 @@ _memo_lock = Lock()
 
 def _memoised(f: Callable, how: str, options: dict[str, Any], make: Callable[[], T]) -> T:
     """One transformed function per (f, options). It is kept on ``f`` itself, and so lives and dies with it."""
-    if not (inspect.isfunction(f) or isinstance(f, Jitted)):
+    if not (inspect.isfunction(f) or isinstance(f, Jitted | CustomRule)):
         return make()
     key = (how, default_backend(), tuple(sorted((k, v) for k, v in options.items() if v is not None)))
     try:

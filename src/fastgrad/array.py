@@ -5,49 +5,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
 from . import numpy as fnp
 from . import protocols
 from .core.graph import Tracer
-from .errors import DTypeError, ShapeError, TraceError, UnsupportedError, user_line
-from .ops.index import getitem
+from .errors import TraceError, UnsupportedError, user_line
+from .operators import binary, in_place, kept, reflected
+from .ops.assign import assign
+from .ops.at import At
+from .ops.movement import ravel
+from .ops.subscript import subscript
+from .views import View, handle, index, store
 
-
-def _binary(op: Callable[[Any, Any], Any]) -> Any:
-    def method(self: Array, other: Any) -> Any:
-        return op(self, other) if _operand_like(other) else NotImplemented
-
-    return method
-
-
-def _reflected(op: Callable[[Any, Any], Any]) -> Any:
-    def method(self: Array, other: Any) -> Any:
-        return op(other, self) if _operand_like(other) else NotImplemented
-
-    return method
-
-
-def _in_place(symbol: str, op: Callable[[Any, Any], Any]) -> Any:
-    def method(self: Array, other: Any) -> Any:
-        out = op(self, other)
-        if out.shape != self.shape:
-            raise ShapeError(
-                f"a {symbol} b: keeps the shape of a, got {self.aval} and {getattr(other, 'aval', other)}",
-                hint=f"a = a {symbol[:-1]} b",
-                at=user_line(),
-            )
-        if not np.can_cast(out.dtype, self.dtype, "same_kind"):
-            raise DTypeError(
-                f"a {symbol} b: keeps the dtype of a, {self.aval} cannot hold {out.aval}",
-                hint=f"a = a {symbol[:-1]} b",
-                at=user_line(),
-            )
-        return fnp.astype(out, self.dtype)
-
-    return method
+_AT = {np.add: "add", np.multiply: "mul", np.maximum: "max", np.minimum: "min"}
+"""The ufuncs with an ``.at`` for traced arrays."""
 
 
 def _method(op: Callable[..., Any]) -> Any:
@@ -58,15 +32,12 @@ def _method(op: Callable[..., Any]) -> Any:
     return method
 
 
-def _operand_like(value: Any) -> bool:
-    return not (value is None or isinstance(value, str | bytes | dict | set))
-
-
 class Array(Tracer):
     """A traced array: shape and dtype are known, values are not. Behaves as a NumPy array in every op fastgrad has."""
 
     __slots__ = ()
     __array_priority__ = 1000.0
+    view_type: ClassVar[type[View] | None] = None  # `ArrayView`, which is defined below
 
     # --- what is known ------------------------------------------------------------------------------------------
 
@@ -120,57 +91,67 @@ class Array(Tracer):
 
     # --- operators ----------------------------------------------------------------------------------------------
 
-    __add__, __radd__, __iadd__ = _binary(fnp.add), _reflected(fnp.add), _in_place("+=", fnp.add)
+    __add__, __radd__, __iadd__ = binary(fnp.add), reflected(fnp.add), in_place("+=", fnp.add)
     __sub__, __rsub__, __isub__ = (
-        _binary(fnp.subtract),
-        _reflected(fnp.subtract),
-        _in_place("-=", fnp.subtract),
+        binary(fnp.subtract),
+        reflected(fnp.subtract),
+        in_place("-=", fnp.subtract),
     )
     __mul__, __rmul__, __imul__ = (
-        _binary(fnp.multiply),
-        _reflected(fnp.multiply),
-        _in_place("*=", fnp.multiply),
+        binary(fnp.multiply),
+        reflected(fnp.multiply),
+        in_place("*=", fnp.multiply),
     )
     __truediv__, __rtruediv__, __itruediv__ = (
-        _binary(fnp.divide),
-        _reflected(fnp.divide),
-        _in_place("/=", fnp.divide),
+        binary(fnp.divide),
+        reflected(fnp.divide),
+        in_place("/=", fnp.divide),
     )
-    __floordiv__, __rfloordiv__ = _binary(fnp.floor_divide), _reflected(fnp.floor_divide)
-    __ifloordiv__ = _in_place("//=", fnp.floor_divide)
+    __floordiv__, __rfloordiv__ = binary(fnp.floor_divide), reflected(fnp.floor_divide)
+    __ifloordiv__ = in_place("//=", fnp.floor_divide)
     __mod__, __rmod__, __imod__ = (
-        _binary(fnp.remainder),
-        _reflected(fnp.remainder),
-        _in_place("%=", fnp.remainder),
+        binary(fnp.remainder),
+        reflected(fnp.remainder),
+        in_place("%=", fnp.remainder),
     )
-    __pow__, __rpow__, __ipow__ = _binary(fnp.power), _reflected(fnp.power), _in_place("**=", fnp.power)
+    __pow__, __rpow__, __ipow__ = binary(fnp.power), reflected(fnp.power), in_place("**=", fnp.power)
     __matmul__, __rmatmul__, __imatmul__ = (
-        _binary(fnp.matmul),
-        _reflected(fnp.matmul),
-        _in_place("@=", fnp.matmul),
+        binary(fnp.matmul),
+        reflected(fnp.matmul),
+        in_place("@=", fnp.matmul),
+    )
+    __lshift__, __rlshift__, __ilshift__ = (
+        binary(fnp.left_shift),
+        reflected(fnp.left_shift),
+        in_place("<<=", fnp.left_shift),
+    )
+    __rshift__, __rrshift__, __irshift__ = (
+        binary(fnp.right_shift),
+        reflected(fnp.right_shift),
+        in_place(">>=", fnp.right_shift),
     )
     __and__, __rand__, __iand__ = (
-        _binary(fnp.bitwise_and),
-        _reflected(fnp.bitwise_and),
-        _in_place("&=", fnp.bitwise_and),
+        binary(fnp.bitwise_and),
+        reflected(fnp.bitwise_and),
+        in_place("&=", fnp.bitwise_and),
     )
     __or__, __ror__, __ior__ = (
-        _binary(fnp.bitwise_or),
-        _reflected(fnp.bitwise_or),
-        _in_place("|=", fnp.bitwise_or),
+        binary(fnp.bitwise_or),
+        reflected(fnp.bitwise_or),
+        in_place("|=", fnp.bitwise_or),
     )
     __xor__, __rxor__, __ixor__ = (
-        _binary(fnp.bitwise_xor),
-        _reflected(fnp.bitwise_xor),
-        _in_place("^=", fnp.bitwise_xor),
+        binary(fnp.bitwise_xor),
+        reflected(fnp.bitwise_xor),
+        in_place("^=", fnp.bitwise_xor),
     )
     __lt__, __le__, __gt__, __ge__ = (
-        _binary(fnp.less),
-        _binary(fnp.less_equal),
-        _binary(fnp.greater),
-        _binary(fnp.greater_equal),
+        binary(fnp.less),
+        binary(fnp.less_equal),
+        binary(fnp.greater),
+        binary(fnp.greater_equal),
     )
-    __eq__, __ne__ = _binary(fnp.equal), _binary(fnp.not_equal)
+    __eq__, __ne__ = binary(fnp.equal), binary(fnp.not_equal)
     __hash__ = Tracer.__hash__
 
     def __neg__(self) -> Any:
@@ -186,7 +167,27 @@ class Array(Tracer):
         return fnp.invert(self)
 
     def __getitem__(self, key: Any) -> Any:
-        return getitem(self, key)
+        return index(self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(value, View) and value.parent is self and value.key is key:
+            return  # ``x[i] += v`` has written to the view already
+        if isinstance(value, list | tuple):
+            value = fnp.asarray(value)
+        items = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(i, Tracer) and i.aval.dtype.kind == "b" for i in items):
+            store(self, (), assign(handle(self), key, value))
+        else:
+            store(self, subscript(self, key, writing=True).steps, value)
+
+    @property
+    def at(self) -> At:
+        """``x.at[i].set(v)``, ``add``, ``multiply``, ...: a new array, ``x`` stays (see `fnp.at`)."""
+        return At(self)
+
+    def fill(self, value: Any) -> None:
+        """All elements set to one value."""
+        self[...] = value
 
     def __iter__(self) -> Iterator[Any]:
         if not self.shape:
@@ -258,16 +259,16 @@ class Array(Tracer):
         return fnp.ravel(self)
 
     def flatten(self) -> Any:
-        """`fnp.ravel`: a traced value never changes, so it needs no copy."""
-        return fnp.ravel(self)
+        """The elements as a vector of their own: a copy, where `ravel` is a view."""
+        return ravel(self)
 
     def copy(self) -> Any:
-        """The value itself: it never changes."""
-        return self
+        """A handle of its own on the same value: what is written to one is not seen by the other."""
+        return handle(self)
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
-        """`fnp.astype`."""
-        return fnp.astype(self, dtype)
+        """`fnp.astype`; with ``copy=False`` the array itself where it has that dtype."""
+        return fnp.astype(self, dtype, copy=copy)
 
     def dot(self, other: Any) -> Any:
         """`fnp.dot`."""
@@ -288,16 +289,24 @@ class Array(Tracer):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-        if kwargs.get("out") is not None:
+        target = inputs[0] if method == "at" else (kwargs.pop("out", None) or (None,))[0]
+        if target is not None and getattr(target, "view_type", None) is None:
             raise TraceError(
                 f"{name}: a traced value cannot be stored in a NumPy array", hint="a = a + b", at=user_line()
             )
+        if target is not None and method == "at" and ufunc in _AT:
+            store(target, (), assign(handle(target), inputs[1], inputs[2], _AT[ufunc]))
+            return None
         table = protocols.METHODS.get(method, {})
         if ufunc not in table:
             raise _unsupported(name)
         if method != "__call__":
             kwargs = {"axis": 0, **kwargs}
-        return _call(name, table[ufunc], inputs, kwargs)
+        result = _call(name, table[ufunc], inputs, kwargs)
+        if target is None:
+            return result
+        store(target, (), kept(target, f"{name} with out=a", result, result, "leave out= away"))
+        return target
 
     def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
         module = (func.__module__ or "numpy").replace("numpy", "np", 1)
@@ -353,12 +362,14 @@ class Array(Tracer):
             at=user_line(),
         )
 
-    def __setitem__(self, key: Any, value: Any) -> NoReturn:
-        raise UnsupportedError(
-            f"x[i] = v on a traced value {self.aval} is not supported yet",
-            hint="np.where(mask, v, x) or np.concatenate",
-            at=user_line(),
-        )
+
+class ArrayView(View, Array):
+    """A traced array that shares the elements of another: see `views`."""
+
+    __slots__ = ()
+
+
+Array.view_type = ArrayView
 
 
 def _unsupported(name: str) -> UnsupportedError:

@@ -6,14 +6,19 @@ differentiating twice is differentiating a graph that happens to come from here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .core.aval import Aval
-from .core.graph import Atom, Eqn, Graph, Literal, Var, verify
+from .core.graph import Atom, Builder, Eqn, Graph, Literal, Var, verify
 from .errors import UnsupportedError
-from .ops.shaping import filled
-from .trace import lift, trace
+from .ops.shaping import broadcast_to_p
+from .passes.dce import dce
+from .trace import current, lift, trace
+
+Back = Callable[[Sequence[Any]], Sequence[Any]]
+"""Cotangents of outputs to cotangents of inputs."""
 
 
 def is_float(atom: Atom) -> bool:
@@ -28,81 +33,125 @@ class _Environment(dict):
         return atom if isinstance(atom, Literal) else self[atom]
 
 
-def _active(graph: Graph, wrt: Sequence[int]) -> set[Var]:
+def active(graph: Graph, wrt: Sequence[int]) -> set[Var]:
     """The float values that depend on the inputs ``wrt``."""
-    active = {graph.inputs[i] for i in wrt}
+    found = {graph.inputs[i] for i in wrt}
     for eqn in graph.eqns:
-        if any(a in active for a in eqn.inputs if isinstance(a, Var)):
-            active.update(v for v in eqn.outputs if is_float(v))
-    return active
+        if any(a in found for a in eqn.inputs if isinstance(a, Var)):
+            found.update(v for v in eqn.outputs if is_float(v))
+    return found
 
 
-def vjp(graph: Graph, wrt: Sequence[int]) -> Graph:
+def vjp(graph: Graph, wrt: Sequence[int], of: Sequence[int] | None = None) -> Graph:
     """The joint graph of forward and backward pass.
 
-    Inputs: those of ``graph``, then a cotangent for each float output. Outputs: those of ``graph``, then the cotangents
-    of the inputs ``wrt``. Forward equations come first. Backward is one sweep over the equations in reverse, each
-    reached once (Speelpenning 1980; Griewank & Walther, *Evaluating Derivatives*, §3.2); cotangents of a value that is
-    used several times add up.
+    Inputs: those of ``graph``, then a cotangent for each of the outputs ``of`` (default: for each float output). Outputs:
+    those of ``graph``, then the cotangents of the inputs ``wrt``. Forward equations come first.
     """
-    wrt, n = tuple(wrt), len(graph.inputs)
-    active = _active(graph, wrt)
-    float_outputs = [a for a in graph.outputs if is_float(a)]
+    n = len(graph.inputs)
+    wrt = tuple(wrt)
+    of = tuple(i for i, a in enumerate(graph.outputs) if is_float(a)) if of is None else tuple(of)
 
     def joint(*args: Any) -> list[Any]:
-        builder = args[0].builder
-        env = _Environment(zip(graph.inputs, args[:n], strict=True))
-        env.update({v: lift(builder, value) for v, value in graph.captured})
-        backs: dict[Eqn, Callable[..., Sequence[Any]]] = {}
-        for eqn in graph.eqns:
-            if eqn.prim.pull is not None and any(v in active for v in eqn.outputs):
-                backs[eqn] = _pull(builder, eqn, env, active)
-            else:
-                _replay(builder, eqn, env)
-        cts: dict[Var, Any] = {}
+        wanted = [i in wrt for i in range(n)]
+        outputs, back = pull(graph, args[:n], wanted)
+        cts: list[Any] = [None] * len(outputs)
+        for i, ct in zip(of, args[n:], strict=True):
+            cts[i] = ct
+        found = back(cts)
+        return [*outputs, *(zeros(graph.inputs[i].aval) if found[i] is None else found[i] for i in wrt)]
 
-        def accumulate(atom: Atom, ct: Any) -> None:
-            if ct is not None and isinstance(atom, Var) and atom in active:
-                cts[atom] = cts[atom] + ct if atom in cts else ct
-
-        for atom, ct in zip(float_outputs, args[n:], strict=True):
-            accumulate(atom, ct)
-        for eqn in reversed(graph.eqns):
-            if any(v in cts for v in eqn.outputs):
-                builder.source = eqn.source
-                found = _backward(eqn, env, [cts.pop(v, None) for v in eqn.outputs], backs.get(eqn))
-                for atom, ct in zip(eqn.inputs, found, strict=True):
-                    accumulate(atom, ct)
-        builder.source = None
-        primal_outputs = [env.read(a) for a in graph.outputs]
-        return primal_outputs + [
-            cts[v] if v in cts else filled(args[0], v.aval.shape, 0, v.aval.dtype)
-            for v in (graph.inputs[i] for i in wrt)
-        ]
-
-    avals = [v.aval for v in graph.inputs] + [Aval(a.aval.shape, a.aval.dtype) for a in float_outputs]
+    avals = [v.aval for v in graph.inputs] + [_plain(graph.outputs[i].aval) for i in of]
     return trace(joint, avals, name=f"vjp({graph.name})")
 
 
-def _replay(builder: Any, eqn: Eqn, env: _Environment) -> None:
+def pull(
+    graph: Graph, inputs: Sequence[Any], wanted: Sequence[bool], known: Mapping[Var, Any] | None = None
+) -> tuple[list[Any], Back]:
+    """The outputs of ``graph`` in the trace under way, and ``back(cts)``: a cotangent for each input, None where zero.
+
+    ``wanted`` says which inputs have one; ``cts`` are those of the outputs, None where zero. Values that are ``known``
+    already are read, not computed again. Backward is one sweep over the equations in reverse, each reached once
+    (Speelpenning 1980; Griewank & Walther, *Evaluating Derivatives*, §3.2); cotangents of a value that is used several
+    times add up.
+    """
+    builder = current()
+    assert builder is not None, "derivatives are written into a trace"
+    graph = dce(graph)  # the derivative of what nobody reads is never computed, nor asked for
+    live = active(graph, [i for i, w in enumerate(wanted) if w])
+    env = _Environment(zip(graph.inputs, inputs, strict=True))
+    env.update({v: lift(builder, value) for v, value in graph.captured})
+    known = known or {}
+    backs: dict[Eqn, Back] = {}
+    with _sources(builder):
+        for eqn in graph.eqns:
+            if all(v in known for v in eqn.outputs):
+                env.update({v: known[v] for v in eqn.outputs})
+            elif eqn.prim.pull is not None and any(v in live for v in eqn.outputs):
+                backs[eqn] = _pull(builder, eqn, env, live)
+            else:
+                _replay(builder, eqn, env)
+
+    def back(cotangents: Sequence[Any]) -> list[Any]:
+        cts: dict[Var, Any] = {}
+
+        def accumulate(atom: Atom, ct: Any) -> None:
+            if ct is not None and isinstance(atom, Var) and atom in live:
+                cts[atom] = cts[atom] + ct if atom in cts else ct
+
+        for atom, ct in zip(graph.outputs, cotangents, strict=True):
+            accumulate(atom, ct)
+        with _sources(builder):
+            for eqn in reversed(graph.eqns):
+                if any(v in cts for v in eqn.outputs):
+                    builder.source = eqn.source
+                    found = _backward(eqn, env, [cts.pop(v, None) for v in eqn.outputs], backs.get(eqn))
+                    for atom, ct in zip(eqn.inputs, found, strict=True):
+                        accumulate(atom, ct)
+        return [cts.get(v) if w else None for v, w in zip(graph.inputs, wanted, strict=True)]
+
+    return [env.read(a) for a in graph.outputs], back
+
+
+def _plain(aval: Aval) -> Aval:
+    """A derivative's aval: that of its value, never weak."""
+    return Aval(aval.shape, aval.dtype)
+
+
+def zeros(aval: Aval) -> Any:
+    """Zeros all over, a broadcast literal in the trace under way."""
+    builder = current()
+    assert builder is not None
+    return builder.emit(broadcast_to_p, (Literal(aval.dtype.type(0)),), {"shape": aval.shape})[0]
+
+
+@contextmanager
+def _sources(builder: Builder) -> Iterator[None]:
+    """Lets equations keep the lines they stem from, and puts the builder's own back."""
+    before = builder.source
+    try:
+        yield
+    finally:
+        builder.source = before
+
+
+def _replay(builder: Builder, eqn: Eqn, env: _Environment) -> None:
     builder.source = eqn.source
     outputs = builder.emit(eqn.prim, [env.read(a) for a in eqn.inputs], eqn.params)
     env.update(zip(eqn.outputs, outputs, strict=True))
 
 
-def _pull(builder: Any, eqn: Eqn, env: _Environment, active: set[Var]) -> Callable[..., Sequence[Any]]:
+def _pull(builder: Builder, eqn: Eqn, env: _Environment, live: set[Var]) -> Back:
     """Forward of an op that brings its own backward."""
     builder.source = eqn.source
-    wanted = tuple(isinstance(a, Var) and a in active for a in eqn.inputs)
+    wanted = tuple(isinstance(a, Var) and a in live for a in eqn.inputs)
     assert eqn.prim.pull is not None
     outputs, back = eqn.prim.pull([env.read(a) for a in eqn.inputs], wanted, **eqn.params)
     env.update(zip(eqn.outputs, outputs, strict=True))
     return back
 
 
-def _backward(
-    eqn: Eqn, env: _Environment, cts: Sequence[Any], back: Callable[..., Sequence[Any]] | None
-) -> Sequence[Any]:
+def _backward(eqn: Eqn, env: _Environment, cts: Sequence[Any], back: Back | None) -> Sequence[Any]:
     """The cotangents that one equation gives to its inputs."""
     if back is not None:
         return back(cts)
@@ -116,43 +165,56 @@ def _backward(
     return eqn.prim.vjp(cts[0] if one else cts, outs[0] if one else outs, *inputs, **eqn.params)
 
 
-def jvp(graph: Graph) -> Graph:
+def jvp(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
     """Forward mode: tangents ride along with the values.
 
-    Inputs: those of ``graph``, then a tangent for each float input. Outputs: those of ``graph``, then a tangent for each
-    float output. Tangents that are zero by construction are never computed (Wengert 1964).
+    Inputs: those of ``graph``, then a tangent for each of the inputs ``wrt`` (default: for each float input). Outputs:
+    those of ``graph``, then a tangent for each float output. Tangents that are zero by construction are never computed
+    (Wengert 1964).
+    """
+    given = [is_float(v) if wrt is None else i in wrt for i, v in enumerate(graph.inputs)]
+    return push(graph, given, [is_float(a) for a in graph.outputs])[0]
+
+
+def push(graph: Graph, given: Sequence[bool], wanted: Sequence[bool]) -> tuple[Graph, tuple[bool, ...]]:
+    """`jvp`, where tangents may be zero: inputs without a ``given`` one have none, and an output that is not ``wanted``
+    gets one only where it is not zero by construction. Returns too which outputs have one.
     """
     n = len(graph.inputs)
-    float_inputs = [v for v in graph.inputs if is_float(v)]
+    graph = dce(graph)
+    moving = [v for v, g in zip(graph.inputs, given, strict=True) if g]
+    tangents: dict[Atom, Any] = {}
 
     def pushed(*args: Any) -> list[Any]:
-        builder = args[0].builder
+        builder = current()
+        assert builder is not None
         env = _Environment(zip(graph.inputs, args[:n], strict=True))
         env.update({v: lift(builder, value) for v, value in graph.captured})
-        tangents: dict[Atom, Any] = dict(zip(float_inputs, args[n:], strict=True))
-        for eqn in graph.eqns:
-            mine = tuple(tangents.get(a) if isinstance(a, Var) else None for a in eqn.inputs)
-            if all(t is None for t in mine) or not any(is_float(v) for v in eqn.outputs):
-                _replay(builder, eqn, env)
-                continue
-            for var, tangent in zip(eqn.outputs, _forward(builder, eqn, env, mine), strict=True):
-                if tangent is not None:
-                    tangents[var] = tangent
-        builder.source = None
+        tangents.update(zip(moving, args[n:], strict=True))
+        with _sources(builder):
+            for eqn in graph.eqns:
+                mine = tuple(tangents.get(a) if isinstance(a, Var) else None for a in eqn.inputs)
+                if all(t is None for t in mine) or not any(is_float(v) for v in eqn.outputs):
+                    _replay(builder, eqn, env)
+                    continue
+                for var, tangent in zip(eqn.outputs, _forward(builder, eqn, env, mine), strict=True):
+                    if tangent is not None:
+                        tangents[var] = tangent
         results = [env.read(a) for a in graph.outputs]
-        for atom in graph.outputs:
-            if is_float(atom):
-                tangent = tangents.get(atom) if isinstance(atom, Var) else None
-                results.append(
-                    filled(args[0], atom.aval.shape, 0, atom.aval.dtype) if tangent is None else tangent
-                )
+        for atom, want in zip(graph.outputs, wanted, strict=True):
+            if atom in tangents:
+                results.append(tangents[atom])
+            elif want:
+                results.append(zeros(atom.aval))
         return results
 
-    avals = [v.aval for v in graph.inputs] + [Aval(v.aval.shape, v.aval.dtype) for v in float_inputs]
-    return trace(pushed, avals, name=f"jvp({graph.name})")
+    joint = trace(
+        pushed, [v.aval for v in graph.inputs] + [_plain(v.aval) for v in moving], f"jvp({graph.name})"
+    )
+    return joint, tuple(a in tangents or want for a, want in zip(graph.outputs, wanted, strict=True))
 
 
-def _forward(builder: Any, eqn: Eqn, env: _Environment, tangents: tuple[Any, ...]) -> Sequence[Any]:
+def _forward(builder: Builder, eqn: Eqn, env: _Environment, tangents: tuple[Any, ...]) -> Sequence[Any]:
     """One equation, value and tangent: the values go into ``env``, the tangents of its outputs are returned."""
     if eqn.prim.push is not None:
         builder.source = eqn.source

@@ -31,7 +31,7 @@ class Graph:
 
     def __init__(self, name: str = "graph"):
         self.name = name
-        self._builder = Builder(Array, 0, name)
+        self._builder = Builder(Array, -1, name)  # outside of every trace
         self._inputs: dict[str, Tracer] = {}
         self._outputs: list[Any] = []
         self._built: StaticGraph | None = None

@@ -17,7 +17,7 @@ import numpy as np
 from .core.expr import MapBuilder
 from .core.loops import Layout
 from .errors import GraphError
-from .schedule import Buffer, Loop, Ref, Region, Schedule, Step
+from .schedule import Buffer, Indices, Loop, Ref, Region, Schedule, Step
 
 ALIGN = 64
 """Bytes: a cache line, and the widest vector."""
@@ -121,6 +121,11 @@ def plan(
     regions = {step: _region(step) for step in steps if isinstance(step, Region)}
     intervals = _liveness(steps, locations, regions)
     peak = _place(steps, intervals, locations)
+    if any(_is_idle(step, locations) for step in steps):
+        # Copies of a buffer to its own place: writing over in place costs what is written, no more.
+        placed = {b: where for b, where in locations.items() if b not in intervals}
+        steps = [step for step in steps if not _is_idle(step, locations)]
+        intervals = _liveness(steps, placed, regions)
     naive = sum(_round(b.nbytes) for b in intervals)
     return MemoryPlan(schedule, tuple(steps), locations, intervals, peak, naive, regions)
 
@@ -167,12 +172,11 @@ def _carrying(step: Region, parts: tuple[MemoryPlan, ...], first: int, turns: Se
     carry, enter, leave = [], [], []
     locations: dict[Buffer, Location] = {}
     for i, other in enumerate(turns):
-        init, out = step.reads[first + i].buffer, step.writes[i].buffer
+        out = step.writes[i].buffer
         size = _round(out.nbytes)
         carry.append((end, end + size if other else end))
         end += 2 * size if other else size
         source, held, last, target = (Buffer(out.size, out.dtype) for _ in range(4))
-        assert init.size == out.size
         locations |= {
             source: Location("operand", first + i), held: Location("carry", i),
             last: Location("last", i), target: Location("result", i),
@@ -218,6 +222,19 @@ def _copy(source: Buffer, target: Buffer) -> Loop:
     return Loop((source.size,), k.build([value], [value]), (Ref(source, flat),), (), (Ref(target, flat),))
 
 
+def _is_idle(step: Step, locations: dict[Buffer, Location]) -> bool:
+    """Whether ``step`` copies a buffer to the place where it lies."""
+    if not isinstance(step, Loop) or len(step.stores) != 1 or len(step.loads) != 1 or step.folds:
+        return False
+    (load,), (store,) = step.loads, step.stores
+    return (
+        not step.map.lines
+        and load.buffer is not store.buffer
+        and locations[load.buffer] == locations[store.buffer]
+        and load.layout == store.layout
+    )
+
+
 def _liveness(
     steps: Sequence[Step], placed: dict[Buffer, Location], regions: dict[Region, RegionPlan]
 ) -> dict[Buffer, Interval]:
@@ -225,7 +242,7 @@ def _liveness(
     alive: dict[Buffer, Interval] = {}
     for i, step in enumerate(steps):
         for ref in (*step.writes, *step.reads):
-            if ref.buffer not in placed:
+            if ref.buffer not in placed and not isinstance(ref.buffer, Indices):
                 alive[ref.buffer] = Interval(alive[ref.buffer].first if ref.buffer in alive else i, i)
         if isinstance(step, Region):
             alive[regions[step].scratch] = Interval(i, i)

@@ -11,8 +11,9 @@ from . import pytree
 from .core.aval import aval_of
 from .core.graph import Graph, Literal, Var
 from .errors import ArgumentError, OutOfBoundsError, ShapeError
-from .executor.interpreter import interpret
+from .interpreter import interpret
 from .passes.dce import dce
+from .passes.inline import inline
 
 
 def batch_array(value: Any) -> np.ndarray:
@@ -63,6 +64,7 @@ def index_check(graph: Graph, n_params: int) -> IndexCheck:
     Every index operand that depends on data alone is computed as the graph computes it (casts and arithmetic included),
     in the interpreter; all else is left out. An index that depends on parameters can only be checked by the run itself.
     """
+    graph = inline(graph)
     inputs = graph.inputs[n_params:]
     known: set[Var] = {*inputs, *(v for v, _ in graph.captured)}
     eqns, checks = [], []
@@ -96,5 +98,5 @@ def index_check(graph: Graph, n_params: int) -> IndexCheck:
     return check
 
 
-_INDEX_OPERAND = {"check_index": 0, "take": 1, "scatter_add": 1}
+_INDEX_OPERAND = {"check_index": 0, "take": 1, "scatter_add": 1, "scatter": 1}
 """Where the indices stand among an op's inputs."""

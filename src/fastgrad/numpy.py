@@ -14,22 +14,29 @@ from typing import Any
 import numpy as np
 
 from .core.graph import Literal, Tracer
-from .errors import ShapeError, user_line
-from .ops import comparison
+from .creation import arange as arange
+from .creation import empty as empty
+from .creation import empty_like, full_like, ones_like, zeros_like
+from .creation import eye as eye
+from .creation import full as full
+from .creation import linspace as linspace
+from .creation import ones as ones
+from .creation import zeros as zeros
+from .errors import DTypeError, ShapeError, user_line
+from .ops import arrangement, comparison, movement, shaping
 from .ops.arrangement import (
     diag,
     diagonal,
     diff,
-    fliplr,
-    flipud,
     meshgrid,
     repeat,
     roll,
-    rot90,
     tile,
     tril,
     triu,
 )
+from .ops.assign import fit
+from .ops.at import at as at
 from .ops.comparison import (
     bitwise_and,
     bitwise_or,
@@ -38,6 +45,7 @@ from .ops.comparison import (
     greater,
     greater_equal,
     invert,
+    left_shift,
     less,
     less_equal,
     logical_and,
@@ -46,6 +54,7 @@ from .ops.comparison import (
     logical_xor,
     nan_to_num,
     not_equal,
+    right_shift,
     select,
     where,
 )
@@ -82,20 +91,9 @@ from .ops.elementwise import (
 )
 from .ops.index import take
 from .ops.linalg import cross, dot, inner, kron, matmul, norm, outer, tensordot, trace, vdot, vecdot
-from .ops.movement import (
-    concatenate_p,
-    expand_dims,
-    flip,
-    moveaxis,
-    pad,
-    ravel,
-    slice_axis,
-    squeeze,
-    swapaxes,
-    transpose,
-)
-from .ops.operands import as_dtype, aval, dtype_of, normalize_axis, normalize_shape, operand, shape_of
-from .ops.pointwise import cast, promote
+from .ops.movement import concatenate_p, pad, slice_axis
+from .ops.operands import as_dtype, aval, dtype_of, normalize_axis, operand, shape_of
+from .ops.pointwise import cast, copied, promote
 from .ops.power import power
 from .ops.reduce import (
     all,
@@ -113,7 +111,7 @@ from .ops.reduce import (
     var,
 )
 from .ops.sampled import convolve, gradient, interp, polyval, trapezoid
-from .ops.shaping import broadcast_to, filled, reshape
+from .ops.shaping import broadcast_to
 from .ops.transcendental import (
     arccos,
     arccosh,
@@ -134,7 +132,15 @@ from .ops.transcendental import (
     sinh,
     tan,
 )
+from .views import viewing
 
+# On a traced array these give views of it, as in NumPy.
+ravel, reshape = viewing(movement.ravel), viewing(shaping.reshape)
+squeeze, expand_dims = viewing(movement.squeeze), viewing(movement.expand_dims)
+transpose, swapaxes = viewing(movement.transpose), viewing(movement.swapaxes)
+moveaxis, flip = viewing(movement.moveaxis), viewing(movement.flip)
+fliplr, flipud = viewing(arrangement.fliplr), viewing(arrangement.flipud)
+rot90 = viewing(arrangement.rot90)
 abs, mod, true_divide, pow, bitwise_not = absolute, remainder, divide, power, invert
 amax, amin, permute_dims, radians, degrees = max, min, transpose, deg2rad, rad2deg
 asin, acos, atan, atan2, asinh, acosh, atanh = arcsin, arccos, arctan, arctan2, arcsinh, arccosh, arctanh
@@ -150,75 +156,7 @@ uint8, uint16, uint32, uint64, float32, float64 = (
 )
 linalg = types.SimpleNamespace(norm=norm, matmul=matmul, cross=cross, outer=outer, vecdot=vecdot)
 
-# --- creation -------------------------------------------------------------------------------------------------------
-
-
-def zeros(shape: Any, dtype: Any = np.float64) -> np.ndarray:
-    """A NumPy array of zeros (writable: fill it before it meets a traced value)."""
-    return np.zeros(normalize_shape("zeros", shape), as_dtype(dtype))
-
-
-def ones(shape: Any, dtype: Any = np.float64) -> np.ndarray:
-    """A NumPy array of ones."""
-    return np.ones(normalize_shape("ones", shape), as_dtype(dtype))
-
-
-def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
-    """``fill_value``, a number or an array or a traced value, broadcast to ``shape``."""
-    value = operand(fill_value) if dtype is None else cast(operand(fill_value), as_dtype(dtype))
-    if isinstance(value, Tracer):
-        return broadcast_to(value, shape)
-    return np.full(normalize_shape("full", shape), value, aval(value).dtype)
-
-
-def arange(*args: Any, dtype: Any = None) -> np.ndarray:
-    """``np.arange``: the bounds are Python numbers, as shapes are static."""
-    return np.arange(*args, dtype=dtype)
-
-
-def linspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None,
-    axis: int = 0,
-) -> Any:  # fmt: skip
-    """``num`` evenly spaced numbers from ``start`` to ``stop`` along a new axis; both may be traced arrays."""
-    if not (_traced(start) or _traced(stop)):
-        return np.linspace(start, stop, num, endpoint=endpoint, retstep=retstep, dtype=dtype, axis=axis)  # type: ignore[call-overload]
-    start, stop = promote(start, stop, floats=True)
-    steps = builtins.max(num - 1 if endpoint else num, 1)
-    step = divide(subtract(stop, start), steps)
-    places = np.arange(num, dtype=dtype_of(start)).reshape(num, *(1,) * len(shape_of(step)))
-    values = add(start, multiply(places, step))
-    if endpoint and num > 1:  # the last is ``stop`` itself, not what rounding makes of it
-        values = where(places == steps, stop, values)
-    values = moveaxis(values if dtype is None else astype(values, dtype), 0, axis)
-    return (values, step) if retstep else values
-
-
-def eye(n: int, m: int | None = None, dtype: Any = np.float64) -> np.ndarray:
-    """``np.eye``: ones on the diagonal."""
-    return np.eye(n, m, dtype=as_dtype(dtype))
-
-
-def full_like(x: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    """``fill_value`` in the shape and dtype of ``x``, or in those given instead."""
-    x = operand(x)
-    sizes = shape_of(x) if shape is None else normalize_shape("full_like", shape)
-    target = dtype_of(x) if dtype is None else as_dtype(dtype)
-    if isinstance(fill_value, Tracer):
-        return broadcast_to(cast(fill_value, target), sizes)
-    if not isinstance(x, Tracer):
-        return np.full(sizes, fill_value, target)
-    return filled(x, sizes, np.asarray(fill_value).astype(target), target)
-
-
-def zeros_like(x: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    """Zeros in the shape and dtype of ``x``: traced where ``x`` is, else a NumPy array."""
-    return full_like(x, 0, dtype, shape=shape)
-
-
-def ones_like(x: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    """Ones in the shape and dtype of ``x``."""
-    return full_like(x, 1, dtype, shape=shape)
+# --- conversion and copies ------------------------------------------------------------------------------------------
 
 
 def asarray(x: Any, dtype: Any = None) -> Any:
@@ -239,7 +177,7 @@ def array(x: Any, dtype: Any = None, *, copy: bool = True) -> Any:
 
 
 def copy(x: Any) -> Any:
-    """A copy; of a traced value itself, which never changes."""
+    """A copy: what is written to one is not seen by the other."""
     return array(x)
 
 
@@ -247,9 +185,23 @@ def _traced(x: Any) -> bool:
     return isinstance(x, Tracer) or (isinstance(x, list | tuple) and builtins.any(map(_traced, x)))
 
 
-def astype(x: Any, dtype: Any) -> Any:
-    """``x`` in ``dtype``; floats become integers by truncation."""
-    return cast(operand(x), as_dtype(dtype))
+def astype(x: Any, dtype: Any, *, copy: bool = True) -> Any:
+    """``x`` in ``dtype``; floats become integers by truncation. A copy, unless ``copy=False`` and the dtype is that of x."""
+    x, target = operand(x), as_dtype(dtype)
+    out = cast(x, target)
+    return copied(out) if copy and out is x else out
+
+
+def copyto(dst: Any, src: Any, *, where: Any = True) -> None:
+    """``dst[...] = src``, where the mask ``where`` holds; raises `DTypeError` for a cast that NumPy's would refuse."""
+    src = operand(src)
+    if not np.can_cast(aval(src).dtype, dtype_of(dst), "same_kind") and not aval(src).weak:
+        raise DTypeError(f"copyto: {aval(dst)} cannot hold {aval(src)}", hint=".astype", at=user_line())
+    dst[...] = src if where is True else _chosen(where, fit(src, shape_of(dst), dst), dst)
+
+
+def _chosen(mask: Any, x: Any, y: Any) -> Any:
+    return where(mask, x, y)
 
 
 # --- joining and splitting ------------------------------------------------------------------------------------------
@@ -344,7 +296,10 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list:
     else:
         cuts = [slice(None, int(c)).indices(n)[1] for c in indices_or_sections]
     bounds = [0, *cuts, n]
-    return [slice_axis(x, axis, a, builtins.max(a, b)) for a, b in itertools.pairwise(bounds)]
+    return [_section(x, axis, a, builtins.max(a, b)) for a, b in itertools.pairwise(bounds)]
+
+
+_section = viewing(slice_axis)
 
 
 # --- signatures that differ from the op's ---------------------------------------------------------------------------

@@ -71,9 +71,9 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = _named(
     """
     absolute add arccos arccosh arcsin arcsinh arctan arctan2 arctanh bitwise_and bitwise_or bitwise_xor cbrt ceil cos cosh
     deg2rad degrees divide equal exp exp2 expm1 floor floor_divide greater greater_equal hypot invert isfinite isinf isnan
-    less less_equal log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor matmul maximum minimum
-    multiply negative not_equal positive power rad2deg radians reciprocal remainder sign sin sinh sqrt square subtract tan
-    tanh vecdot
+    left_shift less less_equal log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor matmul
+    maximum minimum multiply negative not_equal positive power rad2deg radians reciprocal remainder right_shift sign sin
+    sinh sqrt square subtract tan tanh vecdot
     """
 )
 """What each NumPy ufunc does on traced values."""
@@ -95,9 +95,10 @@ METHODS: dict[str, dict[np.ufunc, Callable[..., Any]]] = {
 FUNCTIONS: dict[Any, Callable[..., Any]] = _named(
     """
     append array_equal astype atleast_1d atleast_2d average broadcast_to clip column_stack concatenate convolve copy
-    count_nonzero cross diag diagonal diff dot einsum expand_dims flip fliplr flipud full_like gradient hstack inner interp
-    kron linspace meshgrid moveaxis nan_to_num ones_like outer pad polyval ravel repeat reshape roll rot90 select split
-    squeeze stack swapaxes take tensordot tile trace transpose trapezoid tril triu vdot vstack zeros_like
+    copyto count_nonzero cross diag diagonal diff dot einsum empty_like expand_dims flip fliplr flipud full_like
+    gradient hstack inner interp kron linspace meshgrid moveaxis nan_to_num ones_like outer pad polyval ravel repeat
+    reshape roll rot90 select split squeeze stack swapaxes take tensordot tile trace transpose trapezoid tril triu
+    vdot vstack zeros_like
     """
 ) | {
     np.sum: _sum_like(fnp.sum),

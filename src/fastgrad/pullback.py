@@ -89,10 +89,7 @@ class _Vjp:
 
         graph = trace(flat, avals, name=getattr(self.f, "__name__", "f"))
         wrt = [i for i, v in enumerate(graph.inputs) if autodiff.is_float(v)]
-        joint = autodiff.vjp(graph, wrt)
-        # What joins another trace may be differentiated again, and passes take `stop_gradient` away.
-        if not traced and not any(isinstance(value, Tracer) for _, value in graph.captured):
-            joint = passes.run(joint)
+        joint = passes.tidy(autodiff.vjp(graph, wrt))
         n = len(graph.outputs)
         forward, backward = autodiff.split(joint, len(graph.inputs), n)
         floats = [autodiff.is_float(a) for a in graph.outputs]

@@ -6,23 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
 from .array import Array
 from .core.aval import Aval, check_dtype
-from .core.graph import Atom, Builder, Graph, Literal, Var, verify
+from .core.graph import Atom, Builder, Graph, Literal, Var, current, under_way, verify
 from .errors import TraceError
+from .views import handle
 
-__all__ = ["Array", "close", "current", "inline", "lift", "trace"]
-
-_current: ContextVar[Builder | None] = ContextVar("fastgrad_trace", default=None)
-
-
-def current() -> Builder | None:
-    """The builder of the innermost trace under way, if any."""
-    return _current.get()
+__all__ = ["Array", "close", "current", "inline", "lift", "own", "trace"]
 
 
 def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | None = None) -> Graph:
@@ -30,11 +23,10 @@ def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | N
 
     Arrays that ``fn`` closes over, tracers of an outer trace among them, become captured inputs; numbers literals.
     """
-    outer = _current.get()
-    builder = Builder(
-        Array, 0 if outer is None else outer.level + 1, name or str(getattr(fn, "__name__", "f"))
-    )
-    token = _current.set(builder)
+    outer = under_way.get()
+    level = 0 if outer is None else outer.level + 1
+    builder = Builder(Array, level, name or str(getattr(fn, "__name__", "f")))
+    token = under_way.set(builder)
     try:
         for aval in avals:
             check_dtype(aval.dtype)
@@ -46,7 +38,7 @@ def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str | N
         raise
     finally:
         builder.closed = True
-        _current.reset(token)
+        under_way.reset(token)
 
 
 def close(graph: Graph) -> tuple[Graph, list[Any]]:
@@ -61,7 +53,7 @@ def inline(graph: Graph, args: Sequence[Any]) -> list[Any]:
 
     Outside a trace the equations are computed by their references, one after the other.
     """
-    builder = _current.get()
+    builder = under_way.get()
     env: dict[Var, Any] = {v: lift(builder, value) for v, value in graph.captured}
     env.update(zip(graph.inputs, args, strict=True))
 
@@ -81,7 +73,12 @@ def inline(graph: Graph, args: Sequence[Any]) -> list[Any]:
     finally:
         if builder is not None:
             builder.source = source
-    return [_number(a) if isinstance(a, Literal) else env[a] for a in graph.outputs]
+    return [_number(a) if isinstance(a, Literal) else own(env[a]) for a in graph.outputs]
+
+
+def own(value: Any) -> Any:
+    """A traced value under a handle of its own: an argument that a function writes to stays as it is for the caller."""
+    return handle(value) if isinstance(value, Array) and value.view_type is not None else value
 
 
 def lift(builder: Builder | None, value: Any) -> Any:

@@ -3,7 +3,8 @@
 The tape has two parts. The first is the joint graph of the loss: its parameters are read from the flat parameter
 buffer, its gradients written straight into the flat gradient buffer. The second is the optimizer's update, a graph over
 the flat buffers that writes them in place. Only the first can fail (a label out of bounds), so a step is done whole or
-not at all. ``run`` puts a loop around both and picks each minibatch by index inside it.
+not at all. A new model state is put aside by the first and copied over the old one by the second. ``run`` puts a loop
+around both and picks each minibatch by index inside it.
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ from typing import Any
 import numpy as np
 
 from . import memory, passes, pytree
-from .api import _threads, _value_and_grad, default_backend
+from .api import _threads, default_backend
 from .core.aval import Aval, aval_of
 from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, TraceError
 from .executor import tape
 from .executor.cpu import Captured, Native
 from .executor.executable import Program, check_backend
-from .executor.interpreter import interpret
+from .interpreter import interpret
 from .locks import Lock
 from .memory import Location
 from .minibatches import IndexCheck, batch_array, batch_item, check_options, common_length, index_check
 from .ops.index import take
 from .optimizer import Optimizer
+from .random.keys import words
 from .schedule import schedule
 from .signatures import Key, Signatures
-from .state import State
+from .state import COUNT, KEY, State
+from .step_loss import ModelState, StepLoss
 from .step_signature import StepSignature
 from .trace import trace
 
@@ -39,15 +42,21 @@ class TrainStep:
     """A compiled training step: ``step(*batch) -> loss``.
 
     Args:
-        loss: ``loss(params, *batch)`` returns a float scalar, or ``(scalar, aux)`` with ``has_aux``.
+        loss: ``loss(params, [model_state], [key], *batch)`` returns a float scalar, or ``(scalar, aux)`` with ``has_aux``.
+            With ``model_state`` it returns ``(scalar, new model_state)``, or ``(scalar, (new model_state, aux))``.
         params: nesting of float arrays (or `fg.Tensor`, taken as arrays); copied into the step's flat buffer.
         optimizer: `fg.optim.SGD`, `fg.optim.Adam` or another `fg.optim.Optimizer`.
+        model_state: nesting of arrays of any dtype that the loss reads and gives anew (running statistics, counters), of the
+            same nesting, shapes and dtypes; copied. No gradient is taken by it.
+        key: from `fg.random.key`. Step number i (from 0) hands the loss ``fg.random.fold_in(key, i)``, in `run` as by hand.
         backend: "numba" (compiled) or "numpy" (interpreted, op by op). ``threads``: at most so many.
     Attributes:
         params: live zero-copy views of the parameters, nested as given; ``grads`` those of the last step's gradients.
-        state: live views of the optimizer's arrays and scalars (learning rate, step count, ...).
+        state: live views: ``["optimizer"]`` its arrays and scalars (learning rate, step count, ...), ``["model"]`` the model
+            state, ``["random"]`` the ``key`` and the ``count`` of steps. To resume, write into them.
         executable: the compiled program of the newest signature (plans, kernels, report).
-    Raises: `DTypeError`, `ShapeError`, `OutOfBoundsError` for input that does not fit, before anything is updated.
+    Raises: `ArgumentError`, `DTypeError`, `ShapeError`, `OutOfBoundsError` for input that does not fit, before anything
+    is updated.
 
     >>> step = TrainStep(lambda p, x: ((p["w"] * x - 1.0) ** 2).sum(), {"w": np.ones(3)}, fg.optim.SGD(0.1))
     >>> step(np.array([1.0, 2.0, 3.0]))
@@ -67,9 +76,8 @@ class TrainStep:
         threads: int | None = None,
         precision: str | None = None,
     ):
-        for name, value in (("model_state", model_state), ("key", key), ("precision", precision)):
-            if value is not None:
-                raise ArgumentError(f"TrainStep: {name}= is not built yet", hint="leave it out")
+        if precision is not None:
+            raise ArgumentError("TrainStep: precision= is not built yet", hint="leave it out")
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(
                 f"TrainStep: optimizer must be one of fg.optim, got {type(optimizer).__name__}"
@@ -83,17 +91,26 @@ class TrainStep:
             raise ArgumentError(f"TrainStep: loss must be a function, got {type(loss).__name__}")
         self.backend, self.threads = check_backend(backend or default_backend()), _threads(threads)
         self.optimizer, self._has_aux = optimizer, has_aux
-        self._loss = loss
-        self._loss_and_grad = _value_and_grad(loss, 0, has_aux)
         leaves, self._structure = pytree.flatten(params)
         arrays = [_parameter(leaf, name) for leaf, name in zip(leaves, pytree.paths(params), strict=True)]
         if not arrays:
             raise ArgumentError("TrainStep: params holds no arrays")
-        self._state = State(arrays, optimizer.slots, optimizer.scalars)
+        kept, model = _model(model_state)
+        if key is not None:
+            words("TrainStep", key)
+        self._state = State(arrays, optimizer.slots, optimizer.scalars, kept, key)
+        trained = (self._structure, [aval_of(a) for a in self._state.views("params")])
+        self._loss = StepLoss(loss, trained, model, key is not None, has_aux)
         self.params = pytree.unflatten(self._structure, self._state.views("params"))
         self.grads = pytree.unflatten(self._structure, self._state.views("grads"))
         slots = {name: pytree.unflatten(self._structure, self._state.views(name)) for name in optimizer.slots}
-        self.state = {"optimizer": slots | {name: self._state.scalar(name) for name in optimizer.scalars}}
+        self.state: dict[str, Any] = {
+            "optimizer": slots | {name: self._state.scalar(name) for name in optimizer.scalars}
+        }
+        if model is not None:
+            self.state["model"] = pytree.unflatten(model.structure, self._state.views("model"))
+        if key is not None:
+            self.state["random"] = {KEY: self._state.key, COUNT: self._state.count}
         self._update = passes.run(self._trace_update())
         self._signatures: Signatures[StepSignature] = Signatures()
         self._checks: Signatures[IndexCheck | bool] = Signatures()
@@ -129,22 +146,17 @@ class TrainStep:
             tree: list[Any] = []
 
             def joint(*values: Any) -> list[Any]:
-                n = len(self._state.leaves)
-                value, grads = self._loss_and_grad(
-                    pytree.unflatten(self._structure, values[:n]), *pytree.unflatten(structure, values[n:])
-                )
-                outputs, out_structure = pytree.flatten(value)
+                n = len(self._loss.avals)
+                result = self._loss.step(values[:n], pytree.unflatten(structure, values[n:]))
+                outputs, out_structure = pytree.flatten(result.value)
                 tree.append(out_structure)
-                return [*outputs, *pytree.flatten(grads)[0]]
+                return [*outputs, *result.grads, *result.staged]
 
-            graph = passes.run(trace(joint, [*self._param_avals(), *avals], name="step"))
+            graph = passes.run(trace(joint, [*self._loss.avals, *avals], name="step"))
             why = self._signatures.why(key)
             found = self._signatures.add(key, self._build(graph, avals, None, tree[0], why))
         self._newest = found
         return found
-
-    def _param_avals(self) -> list[Aval]:
-        return [Aval(x.shape, x.dtype) for x in self._state.leaves]
 
     # -- many steps --------------------------------------------------------------------------------------------------
 
@@ -187,17 +199,16 @@ class TrainStep:
     ) -> None:
         """Refuse data with an index out of bounds before anything is updated."""
         avals = tuple(aval_of(a) for a in data)
-        n = len(self._state.leaves)
+        n = len(self._loss.avals)
         key = Key("check", avals)
         whole = self._checks.get(key)
         if whole is None:
 
             def forward(*values: Any) -> list[Any]:
-                value = self._loss(pytree.unflatten(self._structure, values[:n]), *values[n:])
-                return [value[0] if self._has_aux else value]
+                return [self._loss.value(values[:n], values[n:])]
 
             try:
-                whole = index_check(trace(forward, [*self._param_avals(), *avals], name="check"), n)
+                whole = index_check(trace(forward, [*self._loss.avals, *avals], name="check"), n)
             except Exception:  # a loss that does not take all rows as one batch: look at it batch by batch
                 whole = False
             self._checks.add(key, whole)
@@ -217,14 +228,13 @@ class TrainStep:
         if found is None:
 
             def joint(*values: Any) -> list[Any]:
-                n = len(self._state.leaves)
-                index = values[-1]
-                batch = [take(a, index, axis=0) for a in values[n:-1]]
-                value, grads = self._loss_and_grad(pytree.unflatten(self._structure, values[:n]), *batch)
-                return [value[0] if self._has_aux else value, *pytree.flatten(grads)[0]]
+                n = len(self._loss.avals)
+                batch = [take(a, values[-1], axis=0) for a in values[n:-1]]
+                result = self._loss.step(values[:n], batch)
+                return [result.value[0] if self._has_aux else result.value, *result.grads, *result.staged]
 
             index = Aval((size,), np.dtype(np.int64))
-            graph = passes.run(trace(joint, [*self._param_avals(), *avals, index], name="run"))
+            graph = passes.run(trace(joint, [*self._loss.avals, *avals, index], name="run"))
             why = self._signatures.why(key)
             found = self._signatures.add(key, self._build(graph, (*avals, index), (trips, size), None, why))
         self._newest = found
@@ -233,8 +243,12 @@ class TrainStep:
     # -- compiling ---------------------------------------------------------------------------------------------------
 
     def _trace_update(self) -> Graph:
-        """The optimizer over the flat buffers: parameters, gradients and slots of each dtype, then the scalars."""
-        opt, dtypes = self.optimizer, list(self._state.sizes)
+        """The optimizer over the flat buffers: parameters, gradients and slots of each dtype, then the scalars.
+
+        After them the new model state, which takes the old one's place, and the count of steps, which grows by one.
+        """
+        opt, state = self.optimizer, self._state
+        dtypes, counted = state.dtypes("params"), [Aval((), np.dtype(np.int64))] * (COUNT in state)
         names = ("params", "grads", *opt.slots)
 
         def update(*values: Any) -> list[Any]:
@@ -246,19 +260,27 @@ class TrainStep:
                 slots = {name: buffers[name, d] for name in opt.slots}
                 p, new = opt.update(buffers["params", d], buffers["grads", d], slots, scalars)
                 outputs += [p, *(new[name] for name in opt.slots)]
-            return [*outputs, *(scalars[name] for name in opt.advances)]
+            staged = [next(given) for _ in state.dtypes("staged")]
+            return [*outputs, *(scalars[name] for name in opt.advances), *staged, *(n + 1 for n in given)]
 
-        avals = [Aval((self._state.sizes[d],), d) for d in dtypes for _ in names]
-        return trace(update, avals + [Aval((), np.dtype(np.float64))] * len(opt.scalars), name="update")
+        avals = [Aval((state.size("params", d),), d) for d in dtypes for _ in names]
+        avals += [Aval((), np.dtype(np.float64))] * len(opt.scalars)
+        avals += [Aval((state.size("staged", d),), d) for d in state.dtypes("staged")]
+        return trace(update, avals + counted, name="update")
 
     def _update_places(self) -> tuple[list[Location], list[Location]]:
         """Where the update's inputs and outputs lie."""
         state, opt = self._state, self.optimizer
         scalars = [state.scalar_place(name) for name in opt.scalars]
         advanced = [state.scalar_place(name) for name in opt.advances]
-        inputs = [state.place(name, d) for d in state.sizes for name in ("params", "grads", *opt.slots)]
-        outputs = [state.place(name, d) for d in state.sizes for name in ("params", *opt.slots)]
-        return inputs + scalars, outputs + advanced
+        dtypes, kept = state.dtypes("params"), state.dtypes("model")
+        inputs = [state.place(name, d) for d in dtypes for name in ("params", "grads", *opt.slots)]
+        outputs = [state.place(name, d) for d in dtypes for name in ("params", *opt.slots)]
+        count = [state.scalar_place(COUNT)] if COUNT in state else []
+        return (
+            [*inputs, *scalars, *(state.place("staged", d) for d in kept), *count],
+            [*outputs, *advanced, *(state.place("model", d) for d in kept), *count],
+        )
 
     def _build(
         self, graph: Graph, avals: Sequence[Aval], loop: tuple[int, int] | None, tree: Any, why: str
@@ -273,14 +295,15 @@ class TrainStep:
         if self.backend == "numpy":
             return StepSignature(graph, avals, tree, self._interpreted(graph), None, None)
         start = time.perf_counter()
-        state, n_params, n_batch = self._state, len(self._state.leaves), len(avals)
-        n_results = len(graph.outputs) - n_params
+        state, n_batch = self._state, len(avals)
+        n_results = len(graph.outputs) - len(state.leaves("grads")) - len(state.leaves("staged"))
         captured = Captured([value for _, value in graph.captured])
         pointers = [Location("input", i) for i in range(n_batch + len(captured.held))]
         results = [Location("output", i) for i in range(n_results)]
-        first = memory.plan(
-            schedule(graph), state.leaf_places("params") + pointers, results + state.leaf_places("grads")
-        )
+        head = [*state.leaf_places("params"), *state.leaf_places("model")]
+        head += [state.scalar_place(name) for name in (KEY, COUNT) if name in state]
+        tail = [*state.leaf_places("grads"), *state.leaf_places("staged")]
+        first = memory.plan(schedule(graph), head + pointers, results + tail)
         second = memory.plan(schedule(self._update), *self._update_places())
         handed = [*avals, *(a.aval for a in graph.outputs[:n_results])]
         repeat: tape.Repeat | None = None
@@ -301,19 +324,23 @@ class TrainStep:
     def _interpreted(self, graph: Graph) -> Callable[..., list[np.ndarray]]:
         """The same step in NumPy: the joint graph, then the update, written back into the state."""
         forward_backward, update, state = interpret(graph), interpret(self._update), self._state
-        opt, dtypes = self.optimizer, list(self._state.sizes)
-        params, grads = state.views("params"), state.views("grads")
+        opt, dtypes, kept = self.optimizer, state.dtypes("params"), state.dtypes("model")
+        count = [state.count] if COUNT in state else []
+        head = [*state.views("params"), *state.views("model"), *([state.key] if count else []), *count]
+        given = [*state.views("grads"), *state.views("staged")]
         buffers = [state.flat(name, d) for d in dtypes for name in ("params", "grads", *opt.slots)]
-        scalars = [state.scalar(name) for name in opt.scalars]
+        buffers += [state.scalar(name) for name in opt.scalars]
+        buffers += [*(state.flat("staged", d) for d in kept), *count]
         targets = [state.flat(name, d) for d in dtypes for name in ("params", *opt.slots)]
         targets += [state.scalar(name) for name in opt.advances]
-        n_results = len(graph.outputs) - len(params)
+        targets += [*(state.flat("model", d) for d in kept), *count]
+        n_results = len(graph.outputs) - len(given)
 
         def step(*batch: np.ndarray) -> list[np.ndarray]:
-            outputs = forward_backward(*params, *batch)
-            for view, value in zip(grads, outputs[n_results:], strict=True):
+            outputs = forward_backward(*head, *batch)
+            for view, value in zip(given, outputs[n_results:], strict=True):
                 view[...] = value
-            for target, value in zip(targets, update(*buffers, *scalars), strict=True):
+            for target, value in zip(targets, update(*buffers), strict=True):
                 target[...] = value
             return outputs[:n_results]
 
@@ -331,9 +358,26 @@ class TrainStep:
         return self._newest.program
 
     def snapshot(self) -> dict[str, Any]:
-        """Copies of parameters and optimizer state, to keep while training goes on."""
+        """Copies of the parameters and of `state`, to keep while training goes on."""
         with self._lock.current:
             return pytree.map(np.array, {"params": self.params, **self.state})
+
+
+def _model(model_state: Any) -> tuple[list[np.ndarray], ModelState | None]:
+    """The arrays of the model state, and what is known of them; none, and None, where there is no such state."""
+    if model_state is None:
+        return [], None
+    leaves, structure = pytree.flatten(model_state)
+    names = pytree.paths(model_state)
+    arrays = []
+    for leaf, name in zip(leaves, names, strict=True):
+        array = np.asarray(leaf)
+        try:
+            aval_of(array)
+        except DTypeError as error:
+            raise DTypeError(f"TrainStep: model_state{name}: {error.message}", hint=error.hint) from None
+        arrays.append(array)
+    return arrays, ModelState(structure, [aval_of(a) for a in arrays], names)
 
 
 def _parameter(leaf: Any, name: str) -> np.ndarray:

@@ -17,6 +17,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from fastgrad.codegen.simd import lines, math, vec
+from fastgrad.core import counter, quantile
 from fastgrad.core.expr import LIBM, LIBM_UNARY
 
 LANES = 8
@@ -241,6 +242,8 @@ UNARY = {
     "cos": np.cos,
     "floor": np.floor,
     "ceil": np.ceil,
+    "ndtri": quantile.ndtri,
+    "plain_log": lambda x: np.where(np.isinf(x), quantile.log(x), exact("log", x)).astype(x.dtype),
     **{name: getattr(np, name) for name in LIBM_UNARY},
     **{name: lambda x, name=name: exact(name, x) for name in FUNCTIONS},
 }
@@ -257,9 +260,12 @@ BINARY = {
     "and": np.bitwise_and,
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
+    "shl": np.left_shift,
+    "shr": np.right_shift,
     "arctan2": np.arctan2,
     "hypot": np.hypot,
 }
+THREEFRY = {"threefry32": counter.mixed, "threefry64": counter.both}
 COMPARISONS = {
     "eq": np.equal,
     "ne": np.not_equal,
@@ -268,14 +274,23 @@ COMPARISONS = {
     "gt": np.greater,
     "ge": np.greater_equal,
 }
-NUMPY = {**UNARY, **BINARY, **COMPARISONS, "select": np.where}
-FLOAT_ONLY = {"div", "sqrt", "sin", "cos", *LIBM, *FUNCTIONS}
-BITWISE = {"and", "or", "xor", "not"}
-NOT_BOOL = {"sub", "neg", "sign", "floor_divide", "remainder", "pow"}
-ROUNDED = {"pow", "sin", "cos", *LIBM, *FUNCTIONS}  # NumPy's own result is not the correctly rounded one
+NUMPY = {**UNARY, **BINARY, **COMPARISONS, **THREEFRY, "select": np.where}
+FLOAT_ONLY = {"div", "sqrt", "sin", "cos", "ndtri", "plain_log", *LIBM, *FUNCTIONS}
+BITWISE = {"and", "or", "xor", "not", "shl", "shr"}
+NOT_BOOL = {"sub", "neg", "sign", "floor_divide", "remainder", "pow", "shl", "shr"}
+ROUNDED = {
+    "pow",
+    "sin",
+    "cos",
+    "plain_log",
+    *LIBM,
+    *FUNCTIONS,
+}  # NumPy's own result is not the correctly rounded one
 
 
 def defined(op: str, dtype: np.dtype) -> bool:
+    if op in THREEFRY:
+        return dtype == np.uint32
     if dtype.kind == "f":
         return op not in BITWISE
     return op not in FLOAT_ONLY and not (dtype.kind == "b" and op in NOT_BOOL)
@@ -284,11 +299,13 @@ def defined(op: str, dtype: np.dtype) -> bool:
 def in_dtypes(op: str, dtype: np.dtype) -> tuple:
     if op == "select":
         return np.dtype(bool), dtype, dtype
+    if op in THREEFRY:
+        return (dtype,) * 4
     return (dtype,) if op in UNARY else (dtype, dtype)
 
 
 CASES = [
-    (op, in_dtypes(op, d), np.dtype(bool) if op in COMPARISONS else d)
+    (op, in_dtypes(op, d), lines.result(op, in_dtypes(op, d)))
     for op in NUMPY
     for d in DTYPES
     if defined(op, d)
@@ -376,6 +393,7 @@ def test_tables_agree():
     assert set(lines.TWINS) == lines.OPS == {*NUMPY, "cast"}
     assert {*UNARY, "cast"} == lines.UNARY
     assert set(lines.COMPARISONS) == set(COMPARISONS)
+    assert set(THREEFRY) == lines.THREEFRY
     assert {"pow", "sin", "cos", "floor_divide", "remainder", *LIBM} == lines.OPS - lines.VECTOR_OPS
 
 

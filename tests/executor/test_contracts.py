@@ -19,7 +19,7 @@ from fastgrad.core.aval import DTYPES, aval_of
 from fastgrad.core.graph import Graph
 from fastgrad.executor import cpu, tape
 from fastgrad.executor.executable import Executable
-from fastgrad.executor.interpreter import evaluate
+from fastgrad.interpreter import evaluate
 from fastgrad.nn import functional as F
 from fastgrad.ops import index
 from fastgrad.trace import trace

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cases import CASES, Case
 from fastgrad import autodiff, batching, passes
+from fastgrad.core import counter, quantile
 from fastgrad.core.aval import aval_of
 from fastgrad.core.expr import LIBM, MapBuilder
 from fastgrad.core.graph import Graph, Literal
@@ -216,7 +217,9 @@ _SCALAR_OPS = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "log1p": np.log1p, "sin": np.sin, "cos": np.cos, "floor": np.floor,
     "ceil": np.ceil, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
     "ge": np.greater_equal, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
-    "select": np.where, "cast": np.asarray, "const": np.asarray, **{name: getattr(np, name) for name in LIBM},
+    "select": np.where, "cast": np.asarray, "const": np.asarray, "shl": np.left_shift, "shr": np.right_shift,
+    "ndtri": quantile.ndtri, "plain_log": quantile.log, "threefry32": counter.mixed, "threefry64": counter.both,
+    **{name: getattr(np, name) for name in LIBM},
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def store(x):
 
 
 def write(x):
-    x[0] = 1
+    x[0] = np.ones(2)
     return x
 
 
@@ -95,9 +95,11 @@ TABLE = [
     (lambda i: np.reciprocal(i), [I], DTypeError, "reciprocal: wants floats, got i64[4]", "1 / x"),
     (lambda x: x[3], [X], OutOfBoundsError, "index 3 is out of bounds for axis 0 of f32[3,4]", None),
     (lambda x: x[0, 0, 0], [X], OutOfBoundsError, "too many indices: 3 for f32[3,4]", None),
-    (lambda x: x[B], [X], UnsupportedError, "a boolean mask on f32[3,4]", "np.where(mask, x, 0)"),
+    (lambda x: x[B[:2]], [X], OutOfBoundsError,
+     "a boolean mask must have the shape of the axes that it selects from, got bool[2] on f32[3,4]", None),
     (lambda x: x[x > 0], [X], UnsupportedError, "a boolean mask on f32[3,4]", "np.where(mask, x, 0)"),
-    (lambda x: x[I[:2], I[:2]], [X], UnsupportedError, "indexing by several arrays", "x.reshape(-1)"),
+    (lambda x: x[I[:2], I[:3]], [X],
+     ShapeError, "x[i, j]: shapes do not broadcast, got i64[2], i64[3] as indices", None),
     (lambda x: x[x], [V], DTypeError, "indices must be integers, got f32[3]", "astype(np.int64)"),
     (lambda x, i: x[: i[0]], [X, I], UnsupportedError, "bounds of a slice must be Python integers", None),
     (lambda x: np.take(x, V, 0), [X],
@@ -109,7 +111,7 @@ TABLE = [
     (lambda x: np.asarray(x), [X], TraceError, "cannot be stored in a NumPy array", "np.stack"),
     (store, [V], TraceError, "a traced value f32[]", "np.zeros_like(x)"),
     (into_array, [V], TraceError, "np.add: a traced value cannot be stored in a NumPy array", "a = a + b"),
-    (write, [V], UnsupportedError, "x[i] = v on a traced value f32[3]", "np.where"),
+    (write, [V], ShapeError, "x[i] = v: f64[2] does not broadcast to the window f32[] of f32[3]", "v.reshape"),
     (lambda x: fnp.add([x[0], x[1]], 1), [V],
      TraceError, "a list of traced values is not an array", "np.stack"),
     (lambda x: np.linalg.svd(x), [X],

@@ -25,7 +25,7 @@ import fastgrad as fg
 from fastgrad import autodiff, pytree
 from fastgrad.core.aval import aval_of
 from fastgrad.core.graph import Graph
-from fastgrad.executor.interpreter import evaluate, interpret
+from fastgrad.interpreter import evaluate, interpret
 from fastgrad.trace import trace
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:::{name}(\\..*)?") for name in ("jax", "jaxlib")]

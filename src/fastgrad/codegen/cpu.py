@@ -42,7 +42,7 @@ import numpy as np
 from ..core.aval import short
 from ..core.expr import LIBM, Map, op_name
 from ..core.loops import StrideKind
-from ..schedule import Computed, Gemm, Loop, Routine, nest
+from ..schedule import Computed, Gemm, Indices, Loop, Ref, Routine, nest
 from .routines import ROUTINES
 from .simd.gemm import gemm_source
 from .simd.tile import Tile, host_tile
@@ -60,6 +60,10 @@ LINE_COST = {
     **dict.fromkeys(LIBM, 10.0),
     "div": 0.4,
     "sqrt": 0.4,
+    "ndtri": 4.0,
+    "plain_log": 1.5,
+    "threefry32": 1.2,
+    "threefry64": 2.4,
 }
 """Rough nanoseconds an element in float32; every other line takes 0.06."""
 
@@ -92,7 +96,7 @@ class Structure(NamedTuple):
     kinds: str
     block: int
     partial: bool
-    loads: tuple[np.dtype, ...]
+    loads: tuple[str, ...]  # what loads them: load_f32, or index_i64 where the index itself is the value
     scalars: tuple[np.dtype, ...]
     stores: tuple[np.dtype, ...]
     folds: tuple[tuple[str, str, np.dtype], ...]  # combine, printed neutral element, dtype
@@ -108,13 +112,13 @@ def _loop(loop: Loop) -> Source:
         n.kinds,
         n.block,
         loop.partial,
-        tuple(r.buffer.dtype for r in loop.loads),
+        tuple(map(_loader, loop.loads)),
         tuple(s.dtype for s in loop.scalars),
         tuple(r.buffer.dtype for r in loop.stores),
         tuple((f.combine, _constant(f.init), f.ref.buffer.dtype) for f in loop.folds),
         tuple(tuple(axis.kind for axis in axes) for axes in n.operands),
     )
-    words: list[Word] = [*refs, *n.sizes]
+    words: list[Word] = [*map(_base, refs), *n.sizes]
     inner = len(n.sizes) - 1
     for ref, axes in zip(refs, n.operands, strict=True):
         for a, axis in enumerate(axes):
@@ -124,6 +128,15 @@ def _loop(loop: Loop) -> Source:
     lines = sum(LINE_COST.get(line.op, 0.06) for line in loop.map.lines)
     cost = math.prod(n.sizes) * (lines + 0.06 * len(refs)) + 4.0 * n.tiles
     return Source(loop, _loop_text(structure), tuple(words), n.tiles, cost)
+
+
+def _loader(ref: Ref) -> str:
+    return ("index_" if isinstance(ref.buffer, Indices) else "load_") + short(ref.buffer.dtype)
+
+
+def _base(ref: Ref) -> Word:
+    """Where a window begins; indices, which no memory holds, begin at the address of element 0 of an array at 0."""
+    return ref.layout.offset * ref.buffer.dtype.itemsize if isinstance(ref.buffer, Indices) else ref
 
 
 def _reads_stride(kind: StrideKind, inner: bool) -> bool:
@@ -151,7 +164,7 @@ class _Nested:
             *(f"y{i}" for i in range(m)),
             *(f"z{i}" for i in range(k)),
         ]
-        self.dtypes = [*structure.loads, *structure.stores, *(dtype for _, _, dtype in structure.folds)]
+        self.dtypes = [*structure.stores, *(dtype for _, _, dtype in structure.folds)]  # of what is written
         self.inner_folded = structure.kinds[-1] == "R"
         self.inner = len(structure.kinds) - 1
 
@@ -244,12 +257,12 @@ class _Nested:
         n = len(s.loads)
         fixed = [i for i in range(n) if s.strides[i][self.inner] == "zero"]
         for i in fixed:
-            w(f"v{i} = load_{short(s.loads[i])}(x{i}{level}, 0)")
+            w(f"v{i} = {s.loads[i]}(x{i}{level}, 0)")
         with w.block(f"for i in range({first}, {last}):"):
             for i in range(n):
                 if i not in fixed:
                     index = "i" if s.strides[i][self.inner] == "unit" else f"i * x{i}_{self.inner}"
-                    w(f"v{i} = load_{short(s.loads[i])}(x{i}{level}, {index})")
+                    w(f"v{i} = {s.loads[i]}(x{i}{level}, {index})")
             names = [f"v{i}" for i in range(n)] + [f"s{k}" for k in range(len(s.scalars))]
             values = _print_lines(w, s.map, names)
             for k in range(len(s.stores)):
@@ -262,7 +275,7 @@ class _Nested:
         operand = len(self.s.loads) + k
         kind, name = self.s.strides[operand][self.inner], self.names[operand]
         index = {"unit": "i", "zero": "0", "run": f"i * {name}_{self.inner}"}[kind]
-        return f"store{k}_{short(self.dtypes[operand])}({name}{level}, {index}"
+        return f"store{k}_{short(self.dtypes[k])}({name}{level}, {index}"
 
     def fold(self, k: int, value: str) -> None:
         w, s = self.w, self.s

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +218,29 @@ class Builder:
         atoms = tuple(self.atom(o) for o in outputs)
         self.closed = True
         return Graph(tuple(self.inputs), tuple(self.eqns), atoms, tuple(self._captured.values()), self.name)
+
+
+under_way: ContextVar[Builder | None] = ContextVar("fastgrad_trace", default=None)
+"""The builder of the innermost trace under way, if any."""
+
+
+def current() -> Builder | None:
+    """The builder of the innermost trace under way, if any."""
+    return under_way.get()
+
+
+def joined(args: Iterable[Any]) -> Builder | None:
+    """The trace that an op on ``args`` joins: the innermost, if a traced value is among them; None for arrays alone.
+
+    Ops on values of outer traces alone are its too: what a branch does with values that it closes over happens only when
+    it is taken.
+    """
+    deepest = None
+    for arg in args:
+        if isinstance(arg, Tracer) and (deepest is None or arg.builder.level > deepest.level):
+            deepest = arg.builder
+    now = under_way.get()
+    return now if deepest is not None and now is not None and now.level > deepest.level else deepest
 
 
 def leaked(tracer: Tracer) -> TraceError:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import FastgradError, user_line
 from .aval import Aval, aval_of
-from .graph import Literal, Tracer
+from .graph import Literal, joined
 from .loops import Kernel
 
 
@@ -50,11 +50,8 @@ class Primitive:
         return out if isinstance(out, tuple) else (out,)
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        """Emit into the innermost trace among ``args``; with arrays alone, compute by the reference."""
-        builder = None
-        for arg in args:
-            if isinstance(arg, Tracer) and (builder is None or arg.builder.level > builder.level):
-                builder = arg.builder
+        """Emit into the trace that `joined` says; with arrays alone, compute by the reference."""
+        builder = joined(args)
         if builder is None:
             return self._eager(args, params)
         out = builder.emit(self, args, params)

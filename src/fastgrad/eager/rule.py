@@ -15,7 +15,7 @@ from ..core.aval import Aval
 from ..core.graph import Graph, Var
 from ..core.primitive import Primitive
 from ..errors import UnsupportedError, user_line
-from ..executor.interpreter import interpret, may_alias
+from ..interpreter import interpret, may_alias
 from ..trace import trace
 
 TRACE_AFTER = 8

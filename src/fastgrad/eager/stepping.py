@@ -10,7 +10,7 @@ import numpy as np
 from .. import passes, pytree
 from ..core.aval import Aval
 from ..errors import ArgumentError, DTypeError, user_line
-from ..executor.interpreter import interpret
+from ..interpreter import interpret
 from ..trace import trace
 from .tensor import Tensor
 

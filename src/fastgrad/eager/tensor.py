@@ -22,7 +22,7 @@ from .recording import Node, Recorder
 
 def _in_place(name: str, symbol: str) -> Any:
     """``a += b``: into the memory of ``a`` where nothing is recorded, else a new tensor under the old name."""
-    compute: Callable[[Any, Any], Any] = getattr(Array, name)
+    compute: Callable[[Any, Any], Any] = getattr(Array, name).compute
 
     def method(self: Tensor, other: Any) -> Any:
         if self._requires and self._node is None and recording():
@@ -72,6 +72,7 @@ class Tensor(PyTorchNames):
     _version: list[int]  # counts changes in place; one counter for all that share the memory
     aval: Aval
     builder: Recorder
+    view_type = None  # views share memory by themselves
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None):
         array = np.asarray(operand(data) if not isinstance(data, Tensor) else data)

@@ -11,11 +11,11 @@ import numpy as np
 from .. import memory, passes
 from ..core.graph import Graph
 from ..errors import ArgumentError
+from ..interpreter import interpret
 from ..memory import Location, MemoryPlan
 from ..schedule import schedule
 from . import tape
 from .cpu import Captured, Native, Pool, conform
-from .interpreter import interpret
 
 BACKENDS = ("numba", "numpy")
 

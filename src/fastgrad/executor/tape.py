@@ -288,11 +288,11 @@ class _Frame:
         """From now on ``xs`` and ``ys`` are the slices of one iteration: they move with the loop."""
         consts = step.shared[0]
         self.reads = [
-            p if i < consts + step.carry else self.slice(p, r.buffer.nbytes, step)
+            p if i < consts + step.carry else self.slice(p, r.nbytes, step)
             for i, (p, r) in enumerate(zip(self.reads, step.reads, strict=True))
         ]
         self.writes = [
-            p if i < step.carry else self.slice(p, r.buffer.nbytes, step)
+            p if i < step.carry else self.slice(p, r.nbytes, step)
             for i, (p, r) in enumerate(zip(self.writes, step.writes, strict=True))
         ]
 

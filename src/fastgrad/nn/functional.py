@@ -8,9 +8,13 @@ from .. import numpy as fnp
 from ..errors import ArgumentError, user_line
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.nn import cross_entropy, log_softmax, logsumexp, one_hot, softmax
+from .batch_norm import batch_norm
+from .dropout import dropout
 
 __all__ = [
+    "batch_norm",
     "cross_entropy",
+    "dropout",
     "linear",
     "log_softmax",
     "logsumexp",

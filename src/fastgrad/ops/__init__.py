@@ -13,7 +13,11 @@
     arrangement    roll diff triu diagonal tile repeat: compositions of movements
     linalg         matmul and its kin
     einsum         sums of products in index notation
-    index          take scatter_add check_index, x[...]
+    index          take scatter_add check_index                   reading and adding up rows by number
+    window         update_slice                                   writing into a strided window
+    scatter        scatter                                        writing at indices that may repeat
+    subscript      x[...]                                         a key as a path of ops
+    assign, at     x[...] = v, x.at[...].add(v)                   the path written backwards
     nn             logsumexp softmax cross_entropy
 
 Each file imports only from those above it. A primitive is called ``name_p``, the function for users ``name``.

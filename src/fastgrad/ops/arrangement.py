@@ -15,7 +15,7 @@ from .elementwise import subtract
 from .index import take
 from .movement import concatenate_p, flip, moveaxis, pad_p, ravel, slice_p, swapaxes
 from .operands import aval, dtype_of, normalize_axis, operand, shape_of
-from .pointwise import promote
+from .pointwise import copied, promote
 from .shaping import broadcast_to_p, reshape_p
 
 # --- roll diff ------------------------------------------------------------------------------------------------------
@@ -50,13 +50,13 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
     shape = shape_of(x)
     if axis is None:
         return reshape_p(roll(ravel(x), sum(_integers("roll", shift)), 0), shape=shape)
-    shifts, axes = np.broadcast_arrays(_integers("roll", shift), _integers("roll", axis))
+    given, shifts, axes = x, *np.broadcast_arrays(_integers("roll", shift), _integers("roll", axis))
     for s, a in zip(shifts.tolist(), axes.tolist(), strict=True):
         a = normalize_axis("roll", a, len(shape))
         cut = -s % shape[a] if shape[a] else 0
         if cut:
             x = concatenate_p(slice_along(x, a, cut, None), slice_along(x, a, 0, cut), axis=a)
-    return x
+    return copied(x) if x is given else x
 
 
 def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:

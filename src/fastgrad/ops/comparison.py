@@ -11,7 +11,7 @@ from ..core.graph import Literal
 from ..core.primitive import Primitive
 from ..errors import DTypeError, ShapeError, user_line
 from .operands import aval, dtype_of, number, operand
-from .pointwise import cast, convert, literal, pointwise, promote, select_p, to_bool
+from .pointwise import cast, convert, copied, literal, pointwise, promote, select_p, to_bool
 
 _BOOL = np.dtype(bool)
 
@@ -73,6 +73,8 @@ and_p = pointwise("and", np.bitwise_and, accepts="biu")
 or_p = pointwise("or", np.bitwise_or, accepts="biu")
 xor_p = pointwise("xor", np.bitwise_xor, accepts="biu")
 not_p = pointwise("not", np.invert, accepts="biu")
+shl_p = pointwise("shl", np.left_shift, accepts="iu")
+shr_p = pointwise("shr", np.right_shift, accepts="iu")
 
 
 def bitwise_and(x: Any, y: Any) -> Any:
@@ -93,6 +95,30 @@ def bitwise_xor(x: Any, y: Any) -> Any:
 def invert(x: Any) -> Any:
     """``~x``: logical on bools, bit by bit on integers. Raises `DTypeError` on floats."""
     return not_p(*promote(x))
+
+
+def _shift_operands(op: str, x: Any, n: Any) -> list:
+    operands = promote(x, n)
+    if dtype_of(operands[0]).kind not in "iu":
+        got = ", ".join(str(aval(operand(v))) for v in (x, n))
+        raise DTypeError(f"{op}: shifts integers, got {got}", hint="x.astype(np.int64)", at=user_line())
+    return operands
+
+
+def left_shift(x: Any, n: Any) -> Any:
+    """``x << n``: the bits of integers moved left, zeros from the right (all zeros once ``n`` bits are out).
+
+    Raises `DTypeError` on bools and floats.
+
+    >>> left_shift(np.array([1, 3]), 2)
+    array([ 4, 12])
+    """
+    return shl_p(*_shift_operands("left_shift", x, n))
+
+
+def right_shift(x: Any, n: Any) -> Any:
+    """``x >> n``: the bits of integers moved right, the sign from the left. Raises `DTypeError` on bools and floats."""
+    return shr_p(*_shift_operands("right_shift", x, n))
 
 
 def truth(x: Any) -> Any:
@@ -148,7 +174,7 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Any:
     """
     x = operand(x)
     if a_min is None and a_max is None:
-        return promote(x)[0]
+        return copied(promote(x)[0])
     if a_min is not None:
         x, low = promote(x, a_min)
         x = select_p(_beyond(lt_p, x, low), low, x)
@@ -176,7 +202,7 @@ def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, 
     """
     (x,) = promote(x)
     if dtype_of(x).kind != "f":
-        return x
+        return copied(x) if copy else x
     limits = np.finfo(dtype_of(x))
     x = where(ne_p(x, x), nan, x)
     x = where(equal(x, np.inf), limits.max if posinf is None else posinf, x)

@@ -17,7 +17,7 @@ from ..core.primitive import Primitive
 from ..errors import DTypeError, user_line
 from .comparison import eq_p, equal, greater, less, lt_p, ne_p
 from .operands import aval, dtype_of, operand
-from .pointwise import cast, pointwise, promote, select_p, zero_like
+from .pointwise import cast, copied, pointwise, promote, select_p, zero_like
 
 # --- add sub mul div ------------------------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ def positive(x: Any) -> Any:
     (x,) = promote(x)
     if dtype_of(x).kind == "b":
         raise DTypeError("positive: bools take no sign", hint="x.astype(np.int8)", at=user_line())
-    return x
+    return copied(x)
 
 
 def absolute(x: Any) -> Any:
@@ -145,13 +145,13 @@ def sign(x: Any) -> Any:
 def floor(x: Any) -> Any:
     """The largest whole number not above each element, in its dtype; its derivative is 0."""
     (x,) = promote(x)
-    return floor_p(x) if dtype_of(x).kind == "f" else x
+    return floor_p(x) if dtype_of(x).kind == "f" else copied(x)
 
 
 def ceil(x: Any) -> Any:
     """The smallest whole number not below each element, in its dtype; its derivative is 0."""
     (x,) = promote(x)
-    return ceil_p(x) if dtype_of(x).kind == "f" else x
+    return ceil_p(x) if dtype_of(x).kind == "f" else copied(x)
 
 
 # --- exp log sqrt tanh sigmoid expm1 log1p sin cos ------------------------------------------------------------------

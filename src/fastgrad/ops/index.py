@@ -1,4 +1,4 @@
-"""Reading and adding up rows by number, and basic indexing ``x[...]``.
+"""Reading and adding up rows by number.
 
 take[axis](x, i)                  y = x[i] along an axis           its VJP is scatter_add
 scatter_add[axis,size](u, i)      zeros, then y[i] += u in order   its VJP is take
@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
 from ..core.aval import Aval
+from ..core.graph import current
 from ..core.loops import Library
 from ..core.primitive import Primitive
-from ..errors import DTypeError, OutOfBoundsError, UnsupportedError, user_line
+from ..errors import DTypeError, OutOfBoundsError, user_line
 from .comparison import where
-from .movement import flip_p, moveaxis, ravel, slice_p
-from .operands import aval, dtype_of, normalize_axis, operand, shape_of
+from .movement import moveaxis, ravel
+from .operands import normalize_axis, operand, shape_of
 from .pointwise import cast
 from .shaping import broadcast_to_p, reshape_p
 
 
-def _check_integers(op: str, indices: Aval) -> None:
+def check_integers(op: str, indices: Aval) -> None:
     if indices.dtype.kind not in "iu":
         hint = "np.where(mask, x, 0)" if indices.dtype.kind == "b" else "indices.astype(np.int64)"
         raise DTypeError(f"{op}: indices must be integers, got {indices}", hint=hint)
 
 
-def _check_bounds(op: str, indices: Any, size: int, lowest: int) -> Any:
+def check_bounds(op: str, indices: Any, size: int, lowest: int) -> Any:
     """``indices``; `OutOfBoundsError` names the first outside ``[lowest, size)``."""
     indices = np.asarray(indices)
     if indices.size and (
@@ -48,7 +48,7 @@ def _check_bounds(op: str, indices: Any, size: int, lowest: int) -> Any:
 
 
 def _take_rule(x: Aval, indices: Aval, *, axis: int) -> Aval:
-    _check_integers("take", indices)
+    check_integers("take", indices)
     if not 0 <= axis < x.ndim:
         raise OutOfBoundsError(f"take: axis {axis} is out of bounds for {x}")
     if x.shape[axis] == 0 and indices.size:
@@ -58,7 +58,7 @@ def _take_rule(x: Aval, indices: Aval, *, axis: int) -> Aval:
 
 def _take_reference(x: Any, indices: Any, *, axis: int) -> Any:
     size = np.shape(x)[axis]
-    return np.take(x, _check_bounds("take", indices, size, -size), axis)
+    return np.take(x, check_bounds("take", indices, size, -size), axis)
 
 
 def _take_batch(args: Sequence[Any], batched: Sequence[bool], *, axis: int) -> Any:
@@ -70,12 +70,12 @@ def _take_batch(args: Sequence[Any], batched: Sequence[bool], *, axis: int) -> A
     # Both: element b of the batch reads its own block of one long axis.
     rows = moveaxis(x, axis + 1, 1)
     count, size, *rest = shape_of(rows)
-    out = take_p(reshape_p(rows, shape=(count * size, *rest)), _in_blocks(indices, count, size), axis=0)
+    out = take_p(reshape_p(rows, shape=(count * size, *rest)), in_blocks(indices, count, size), axis=0)
     n = len(shape_of(indices)) - 1
     return moveaxis(out, tuple(range(1, 1 + n)), tuple(range(1 + axis, 1 + axis + n)))
 
 
-def _in_blocks(indices: Any, count: int, size: int) -> Any:
+def in_blocks(indices: Any, count: int, size: int) -> Any:
     """Row b of ``indices`` (in ``[-size, size)``) as numbers on one axis of ``count`` blocks of ``size``."""
     indices = cast(indices, np.dtype(np.int64))
     indices = check_index_p(where(indices < 0, indices + size, indices), size=size)
@@ -98,21 +98,29 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """``x`` at integer ``indices`` along ``axis`` (of the raveled x when None); negative indices count from the end.
 
     Shape ``x.shape[:axis] + indices.shape + x.shape[axis+1:]``. Raises `DTypeError` for indices that are no integers,
-    `OutOfBoundsError` when the step runs on an index outside the axis.
+    `OutOfBoundsError` for an index outside the axis: of a NumPy array while tracing, of a traced one when the step runs.
 
     >>> take(np.array([10, 20, 30]), np.array([2, -3]))
     array([30, 10])
     """
     x, indices = operand(x), operand(indices)
     x = ravel(x) if axis is None else x
-    return take_p(x, indices, axis=normalize_axis("take", axis or 0, len(shape_of(x))))
+    along = normalize_axis("take", axis or 0, len(shape_of(x)))
+    size = shape_of(x)[along]
+    if current() is not None and isinstance(indices, np.ndarray) and indices.dtype.kind in "iu":
+        try:
+            check_bounds("take", indices, size, -size)
+        except OutOfBoundsError as error:
+            error.at = user_line()
+            raise
+    return take_p(x, indices, axis=along)
 
 
 # --- scatter_add[axis,size] -----------------------------------------------------------------------------------------
 
 
 def _scatter_rule(updates: Aval, indices: Aval, *, axis: int, size: int) -> Aval:
-    _check_integers("scatter_add", indices)
+    check_integers("scatter_add", indices)
     if updates.shape[axis : axis + indices.ndim] != indices.shape:
         raise OutOfBoundsError(f"scatter_add: axes of {indices} must stand at axis {axis} of {updates}")
     return Aval(
@@ -121,7 +129,7 @@ def _scatter_rule(updates: Aval, indices: Aval, *, axis: int, size: int) -> Aval
 
 
 def _scatter_reference(updates: Any, indices: Any, *, axis: int, size: int) -> np.ndarray:
-    updates, indices = np.asarray(updates), _check_bounds("scatter_add", indices, size, -size)
+    updates, indices = np.asarray(updates), check_bounds("scatter_add", indices, size, -size)
     shape = (*updates.shape[:axis], size, *updates.shape[axis + indices.ndim :])
     out = np.zeros(shape, updates.dtype)
     np.add.at(out, (*(slice(None),) * axis, indices), updates)
@@ -137,7 +145,7 @@ def _scatter_batch(args: Sequence[Any], batched: Sequence[bool], *, axis: int, s
         updates = broadcast_to_p(updates, shape=(count, *shape_of(updates)))
     n = len(inner)
     rows = moveaxis(updates, tuple(range(1 + axis, 1 + axis + n)), tuple(range(1, 1 + n)))
-    out = scatter_add_p(rows, _in_blocks(indices, count, size), axis=0, size=count * size)
+    out = scatter_add_p(rows, in_blocks(indices, count, size), axis=0, size=count * size)
     return moveaxis(reshape_p(out, shape=(count, size, *shape_of(out)[1:])), 1, 1 + axis)
 
 
@@ -171,14 +179,14 @@ def scatter_add(updates: Any, indices: Any, size: int, axis: int = 0) -> Any:
 
 
 def _check_rule(indices: Aval, *, size: int) -> Aval:
-    _check_integers("check_index", indices)
+    check_integers("check_index", indices)
     return indices
 
 
 check_index_p = Primitive(
     "check_index",
     abstract=_check_rule,
-    reference=lambda indices, *, size: _check_bounds("check_index", indices, size, 0),
+    reference=lambda indices, *, size: check_bounds("check_index", indices, size, 0),
     vjp=lambda ct, out, indices, *, size: (None,),
     jvp=lambda tangents, out, indices, *, size: None,
     batch=lambda args, batched, *, size: check_index_p(args[0], size=size),
@@ -189,109 +197,3 @@ check_index_p = Primitive(
 def check_index(indices: Any, size: int) -> Any:
     """``indices`` unchanged; `OutOfBoundsError` when the step runs on one outside ``[0, size)``."""
     return check_index_p(operand(indices), size=size)
-
-
-# --- x[...] ---------------------------------------------------------------------------------------------------------
-
-
-def getitem(x: Any, key: Any) -> Any:
-    """``x[key]`` for integers, slices with any step, None and Ellipsis, and for one array of integers.
-
-    Basic indexing is slices, flips and a reshape (no copies); an integer array takes along its axis. Raises
-    `OutOfBoundsError` for an integer outside its axis, `UnsupportedError` for masks and several arrays.
-    """
-    x = operand(x)
-    items = _expand(x, key if isinstance(key, tuple) else (key,))
-    starts, stops, steps, flipped, kept = [], [], [], [], []
-    shape, axis, array = shape_of(x), 0, None
-    for item in items:
-        if item is None:
-            kept.append(1)
-            continue
-        n = shape[axis]
-        if isinstance(item, slice):
-            start, stop, step, size = _forward(item, n)
-            if item.step is not None and operator.index(item.step) < 0:
-                flipped.append(axis)
-            kept.append(size)
-        elif _is_static_int(item):
-            start = operator.index(item)
-            if not -n <= start < n:
-                raise OutOfBoundsError(
-                    f"index {start} is out of bounds for axis {axis} of {aval(x)}", at=user_line()
-                )
-            start %= n
-            stop, step = start + 1, 1
-        else:
-            array = (len(kept), operand(item))
-            start, stop, step = 0, n, 1
-            kept.append(n)
-        starts.append(start)
-        stops.append(stop)
-        steps.append(step)
-        axis += 1
-    out = x
-    if (tuple(starts), tuple(stops), tuple(steps)) != ((0,) * len(shape), shape, (1,) * len(shape)):
-        out = slice_p(out, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
-    if flipped:
-        out = flip_p(out, axes=tuple(flipped))
-    if shape_of(out) != tuple(kept):
-        out = reshape_p(out, shape=tuple(kept))
-    return out if array is None else take_p(out, array[1], axis=array[0])
-
-
-def _is_static_int(item: Any) -> bool:
-    return isinstance(item, int | np.integer) and not isinstance(item, bool)
-
-
-def _forward(item: slice, n: int) -> tuple[int, int, int, int]:
-    """start, stop, positive step and size of the elements that ``item`` selects, read from the front."""
-    try:
-        start, stop, step = item.indices(n)
-    except TypeError:
-        raise UnsupportedError(
-            "the bounds of a slice must be Python integers: shapes are static",
-            hint="np.where(mask, x, 0)",
-            at=user_line(),
-        ) from None
-    size = len(range(start, stop, step))
-    if not size:
-        return 0, 0, 1, 0
-    first, last = (start, start + (size - 1) * step)[:: 1 if step > 0 else -1]
-    return first, last + 1, abs(step), size
-
-
-def _expand(x: Any, key: Sequence[Any]) -> list:
-    """The items of ``key`` with the Ellipsis written out, and checked: one for each axis of x, besides the Nones."""
-    ndim = len(shape_of(x))
-    items = [operand(i) if isinstance(i, list) else i for i in key]
-    for item in items:
-        if not (item is None or isinstance(item, slice | EllipsisType) or _is_static_int(item)):
-            _check_array_index(x, item)
-    arrays = [i for i in items if not (i is None or isinstance(i, slice | EllipsisType) or _is_static_int(i))]
-    # An integer beside an array is an array itself to NumPy, and moves axes when a slice stands between them.
-    if len(arrays) > 1 or (arrays and any(map(_is_static_int, items))):
-        raise UnsupportedError(
-            "indexing by several arrays at once is not supported",
-            hint="x.reshape(-1)[i * x.shape[1] + j]",
-            at=user_line(),
-        )
-    dots = [i for i, item in enumerate(items) if item is Ellipsis]
-    given = sum(item is not None and item is not Ellipsis for item in items)
-    if given > ndim or len(dots) > 1:
-        raise OutOfBoundsError(f"too many indices: {given} for {aval(x)}", at=user_line())
-    at = dots[0] if dots else len(items)
-    return items[:at] + [slice(None)] * (ndim - given) + items[at + 1 :]
-
-
-def _check_array_index(x: Any, item: Any) -> None:
-    if isinstance(item, bool | np.bool_) or dtype_of(operand(item)).kind == "b":
-        raise UnsupportedError(
-            f"a boolean mask on {aval(x)}: the result's shape would depend on values",
-            hint="np.where(mask, x, 0)",
-            at=user_line(),
-        )
-    if dtype_of(operand(item)).kind not in "iu":
-        raise DTypeError(
-            f"indices must be integers, got {aval(operand(item))}", hint="i.astype(np.int64)", at=user_line()
-        )

@@ -69,6 +69,12 @@ def _matmul_batch(args: Sequence[Any], batched: Sequence[bool]) -> Any:
     size = shape_of(x if batched[0] else y)[0]
     if not batched[1] and len(shape_of(y)) == 2:
         return _stacked_rows(x, y)
+    if not batched[0] and len(shape_of(x)) == 2 and shape_of(y)[-1] == 1:
+        return swapaxes(
+            _stacked_rows(_t(y), _t(x)), -1, -2
+        )  # one matrix times many vectors: again one product
+    if all(batched) and shape_of(x)[-1] == 1:
+        return mul_p(x, y)  # outer products, as gradients by example are: a loop that only writes
     x, y = (
         a if b else broadcast_to_p(a, shape=(size, *shape_of(a))) for a, b in zip(args, batched, strict=True)
     )

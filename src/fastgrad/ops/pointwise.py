@@ -149,6 +149,14 @@ def cast(x: Any, dtype: np.dtype) -> Any:
     return x if dtype_of(x) == dtype and not aval(x).weak else cast_p(x, dtype=dtype)
 
 
+def copied(x: Any) -> Any:
+    """``x`` as a value of its own, for an op that has nothing to do: the result may be written to, ``x`` stays.
+
+    In a trace that is an equation which `passes.simplify` drops.
+    """
+    return cast_p(x, dtype=dtype_of(x), weak=aval(x).weak) if isinstance(x, Tracer) else x
+
+
 # --- select(condition, x, y) ----------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from ..errors import ArgumentError, UnsupportedError, user_line
 from .comparison import equal, where
 from .elementwise import div_p, log_p, mul_p, sqrt_p
 from .operands import aval, dtype_of, number, operand, shape_of
-from .pointwise import cast, literal, pointwise, promote
+from .pointwise import cast, copied, literal, pointwise, promote
 from .shaping import filled
 
 # --- pow ------------------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ _SMALL_POWERS: dict[float, Callable[[Any], Any]] = {
     -1: lambda x: div_p(literal(1, dtype_of(x)), x),
     0: lambda x: filled(x, shape_of(x), 1),
     0.5: lambda x: sqrt_p(x),
-    1: lambda x: x,
+    1: copied,
     2: lambda x: mul_p(x, x),
     3: lambda x: mul_p(mul_p(x, x), x),
 }
@@ -81,4 +81,6 @@ def _integer_power(x: Any, n: Any) -> Any:
             result = square_ if result is None else mul_p(result, square_)
         n >>= 1
         square_ = mul_p(square_, square_) if n else square_
-    return filled(x, shape_of(x), 1) if result is None else result
+    if result is None:
+        return filled(x, shape_of(x), 1)
+    return copied(result) if result is x else result

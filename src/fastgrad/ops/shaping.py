@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.aval import Aval
-from ..core.graph import Literal, Tracer
+from ..core.graph import Literal, joined
 from ..core.loops import Reduce, View
 from ..core.primitive import Primitive
 from ..errors import DTypeError, ShapeError, user_line
@@ -119,8 +119,8 @@ def unbroadcast(ct: Any, shape: tuple[int, ...]) -> Any:
 def filled(like: Any, shape: tuple[int, ...], value: Any, dtype: np.dtype | None = None) -> Any:
     """``value`` (in the dtype of ``like``) all over ``shape``: a broadcast literal in the trace of ``like``."""
     literal = Literal((dtype or dtype_of(like)).type(value))
-    if isinstance(like, Tracer):
-        return like.builder.emit(broadcast_to_p, (literal,), {"shape": shape})[0]
+    if (builder := joined([like])) is not None:
+        return builder.emit(broadcast_to_p, (literal,), {"shape": shape})[0]
     return broadcast_to_p(literal, shape=shape)
 
 

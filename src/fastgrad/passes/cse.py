@@ -8,16 +8,14 @@ from .rewrite import substitute
 
 def cse(graph: Graph) -> Graph:
     """Keep the first of equal equations; ops are pure, so equal inputs give equal outputs."""
-    seen: dict[tuple, Var] = {}
+    seen: dict[tuple, tuple[Var, ...]] = {}
 
-    def rule(eqn: Eqn) -> Eqn | Atom:
-        if len(eqn.outputs) != 1:
-            return eqn
+    def rule(eqn: Eqn) -> Eqn | tuple[Atom, ...]:
         inputs = tuple(a.key() if isinstance(a, Literal) else id(a) for a in eqn.inputs)
         key = (eqn.prim, inputs, tuple(sorted(eqn.params.items())))
         if key in seen:
             return seen[key]
-        seen[key] = eqn.outputs[0]
+        seen[key] = eqn.outputs
         return eqn
 
     return substitute(graph, rule)

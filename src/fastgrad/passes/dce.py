@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..core.graph import Graph, Var
+from ..core.graph import Eqn, Graph, Var
+from ..ops.barrier import barrier_p
 
 
 def dce(graph: Graph) -> Graph:
@@ -13,7 +14,21 @@ def dce(graph: Graph) -> Graph:
     eqns = []
     for eqn in reversed(graph.eqns):
         if any(v in needed for v in eqn.outputs):
+            if eqn.prim is barrier_p:
+                eqn = _narrowed(eqn, needed)
             needed.update(a for a in eqn.inputs if isinstance(a, Var))
             eqns.append(eqn)
     captured = tuple((v, value) for v, value in graph.captured if v in needed)
     return replace(graph, eqns=tuple(reversed(eqns)), captured=captured)
+
+
+def _narrowed(eqn: Eqn, needed: set[Var]) -> Eqn:
+    """A barrier that lets pass only what is needed; all that it waits for stays."""
+    count = eqn.params["count"]
+    passing = [i for i in range(count) if eqn.outputs[i] in needed]
+    if len(passing) == count:
+        return eqn
+    inputs = (*(eqn.inputs[i] for i in passing), *eqn.inputs[count:])
+    return replace(
+        eqn, inputs=inputs, outputs=tuple(eqn.outputs[i] for i in passing), params={"count": len(passing)}
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.graph import Atom, Eqn, Graph, Literal
+from ..core.loops import Region
 from .rewrite import substitute
 
 
@@ -15,7 +16,8 @@ def fold(graph: Graph) -> Graph:
 
 def _fold(eqn: Eqn) -> Eqn | Atom:
     if (
-        len(eqn.outputs) != 1
+        isinstance(eqn.prim.kernel, Region)
+        or len(eqn.outputs) != 1
         or eqn.outputs[0].aval.shape
         or not all(isinstance(a, Literal) for a in eqn.inputs)
     ):

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from ..core.aval import Aval
 from ..core.graph import Atom, Eqn, Graph, Var
-from ..core.loops import Pointwise, View
+from ..core.loops import Pointwise, Region, View
 from .rewrite import substitute
 
 
@@ -24,6 +24,8 @@ def simplify(graph: Graph) -> Graph:
     made: dict[Var, Eqn] = {}
 
     def rule(eqn: Eqn) -> Eqn | Atom | list[Eqn]:
+        if isinstance(eqn.prim.kernel, Region):
+            return eqn
         late = _broadcast_late(_implicit_broadcast(eqn, made), made)
         result = _identity(late[0], made) if len(late) == 1 else late
         for new in result if isinstance(result, list) else [result]:
@@ -35,6 +37,8 @@ def simplify(graph: Graph) -> Graph:
 
 
 def _identity(eqn: Eqn, made: dict[Var, Eqn]) -> Eqn | Atom:
+    if not eqn.inputs:
+        return eqn
     name, x, out = eqn.prim.name, eqn.inputs[0], eqn.outputs[0].aval
     same = x.aval.shape == out.shape and x.aval.dtype == out.dtype
     if same and name in ("stop_gradient", "cast", "reshape", "broadcast_to"):

@@ -16,13 +16,14 @@ Cheap lines over one value (a comparison, a sign change) are not stored: each re
 from ..core.graph import Graph
 from .fusion import Scheduler
 from .nest import Nest, nest
-from .steps import Buffer, Computed, Fold, Gemm, Loop, Ref, Region, Routine, Schedule, Step
+from .steps import Buffer, Computed, Fold, Gemm, Indices, Loop, Ref, Region, Routine, Schedule, Step
 
 __all__ = [
     "Buffer",
     "Computed",
     "Fold",
     "Gemm",
+    "Indices",
     "Loop",
     "Nest",
     "Ref",

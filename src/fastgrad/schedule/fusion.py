@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import count
@@ -17,7 +18,7 @@ from ..errors import GraphError
 from .group import Group, as_matrices, finish
 from .library import LIBRARY
 from .regions import region
-from .steps import Buffer, Ref, Schedule
+from .steps import Buffer, Indices, Ref, Schedule
 
 MAX_LAZY = 3
 """Cheap lines in a row that readers compute again; a longer chain is stored."""
@@ -37,6 +38,13 @@ class Scheduler:
         self.constants: dict[Var, Literal] = {}  # one number all over: a scalar to whoever computes with it
         self.siblings: dict[tuple, Group] = {}
         self.merged: dict[Group, Group] = {}
+        self.written_over = {
+            e.inputs[0] for e in graph.eqns if e.prim.name in ("update_slice", "scatter")
+        } - set(graph.outputs)
+        self.readers = Counter(
+            a for eqn in graph.eqns for a in dict.fromkeys(eqn.inputs) if isinstance(a, Var)
+        )
+        self.readers.update(a for a in graph.outputs if isinstance(a, Var))
         self.input_vars = [*graph.inputs, *(v for v, _ in graph.captured)]
         for var in self.input_vars:
             self.place[var] = Ref(Buffer(var.aval.size, var.aval.dtype), Layout.contiguous(var.aval.shape))
@@ -77,9 +85,16 @@ class Scheduler:
             return False
         if arrays[0] in self.lazy and self.lazy_depth(arrays[0]) >= MAX_LAZY:
             return False
+        if self.narrows(arrays[0], eqn.outputs[0]):
+            return False
         scalars = [a for a in eqn.inputs if isinstance(a, Var) and not a.aval.shape]
         ops = ops_of(eqn)
         return not scalars and len(ops) <= 1 and all(op in _CHEAP for op in ops)
+
+    def narrows(self, source: Var, out: Var) -> bool:
+        """Whether ``source``, just computed, has no reader but this equation, which keeps less of it (a mask, of words)."""
+        fresh = source in self.home and source not in self.place and source not in self.lazy
+        return fresh and self.readers[source] == 1 and out.aval.dtype.itemsize < source.aval.dtype.itemsize
 
     def lazy_depth(self, var: Var) -> int:
         """How many cheap lines stand one on the other up to ``var``."""
@@ -105,6 +120,9 @@ class Scheduler:
         elif (home := self.home.get(source)) is not None:
             self.home[out] = home
         self.place[out] = Ref(ref.buffer, layout)
+        if source in self.written_over and 2 * out.aval.size <= source.aval.size:
+            copied = self.copy(out, eqn)  # read now, so that the array can be written over in place
+            self.place[out], self.home[out] = copied, self.groups[-1]
 
     def pointwise(self, eqn: Eqn) -> None:
         """Join the step of a producer, or a sibling's, or open a new one."""
@@ -168,8 +186,9 @@ class Scheduler:
             if a not in group.values:
                 if a not in self.place and a not in self.home:
                     return False
-                layout = as_matrices(self.stored(a).layout.broadcast(group.shape))
-                if layout is None or layout.axes[2].kind == "run":
+                ref = self.stored(a)
+                layout = as_matrices(ref.layout.broadcast(group.shape))
+                if layout is None or isinstance(ref.buffer, Indices) or layout.axes[2].kind == "run":
                     return False
         return True
 
@@ -289,18 +308,47 @@ class Scheduler:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
+    def computes(self, group: Group, var: Var) -> bool:
+        """Whether the loop nest ``group`` has ``var`` at hand, element by element, and room for one more store of it."""
+        plain = group.kind == "loop" and var.aval.shape == group.shape and not self.folded(group, var)
+        return plain and var in group.values and group.room()
+
     def output(self, atom: Atom) -> Buffer:
-        """A buffer of its own for an output: the value's if a step wrote it whole and no other output claims it."""
-        buffer = self.own_buffer(atom) or self.copy(atom).buffer
+        """A buffer of its own for an output: the value's if a step wrote it whole and no other output claims it.
+
+        Otherwise a copy, made by a step that has the value at hand where there is one.
+        """
+        buffer = self.own_buffer(atom) or (self.store_again(atom) or self.copy(atom)).buffer
         self.taken.add(buffer)
         return buffer
+
+    def store_again(self, atom: Atom) -> Ref | None:
+        """A second place for a value, stored by the step that computes it or by one that loads it anyway."""
+        if not isinstance(atom, Var) or not atom.aval.shape:
+            return None
+        home = self.home.get(atom)
+        if home is not None and self.computes(home, atom):
+            group, value = home, home.values[atom]
+        else:
+            ref = self.stored(atom)
+            key = (ref.buffer, ref.layout)
+            readers = (g for g in self.groups if key in g.loads and g.shape == atom.aval.shape)
+            fit = (g for g in readers if g.kind == "loop" and not g.sealed and g.room())
+            found = next((g for g in fit if g not in self.merged), None)
+            if found is None:
+                return None
+            group, value = found, found.loads[key][1]
+        again = Var(atom.aval)
+        group.values[again], self.home[again] = value, group
+        return self.stored(again)
 
     def own_buffer(self, atom: Atom) -> Buffer | None:
         if not isinstance(atom, Var):
             return None
         ref = self.stored(atom)
         whole = ref.layout.is_contiguous and ref.layout.offset == 0 and ref.buffer.size == atom.aval.size
-        return ref.buffer if whole and ref.buffer not in self.taken else None
+        fits = whole and not isinstance(ref.buffer, Indices)
+        return ref.buffer if fits and ref.buffer not in self.taken else None
 
     def sorted_groups(self) -> list[Group]:
         """A topological order that stays close to the program's, so that values die soon (Kahn 1962)."""

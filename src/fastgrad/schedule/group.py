@@ -24,7 +24,7 @@ MAX_OPERANDS = 22
 class Group:
     """A step under construction."""
 
-    kind: str  # "loop" | "gemm" | "routine"
+    kind: str  # "loop" | "gemm" | "routine" | "fence" (a barrier: no step)
     shape: tuple[int, ...]
     level: int
     order: int

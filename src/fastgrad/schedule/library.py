@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..core.graph import Atom, Eqn, Literal, Var
 from ..core.loops import Layout
 from .group import Group, as_matrices
-from .steps import Buffer, Ref, Routine
+from .steps import Buffer, Indices, Ref, Routine
 
 if TYPE_CHECKING:
     from .fusion import Scheduler
@@ -30,7 +30,7 @@ def _matrices(s: Scheduler, atom: Atom) -> Ref:
     """The operand of a product as one batch axis over matrices; copied where its batch axes do not merge."""
     assert isinstance(atom, Var), "matmul operands have at least two axes"
     ref = s.stored(atom)
-    layout = as_matrices(ref.layout)
+    layout = None if isinstance(ref.buffer, Indices) else as_matrices(ref.layout)
     if layout is None:
         ref = s.copy(atom)
         s.home[atom], s.place[atom] = s.groups[-1], ref
@@ -43,7 +43,7 @@ def contiguous(s: Scheduler, atom: Atom) -> Ref:
     """The atom as a contiguous buffer, copied if need be."""
     if isinstance(atom, Var):
         ref = s.stored(atom)
-        if ref.layout.is_contiguous:
+        if ref.layout.is_contiguous and not isinstance(ref.buffer, Indices):
             return ref
     ref = s.copy(atom)
     if isinstance(atom, Var):
@@ -75,6 +75,56 @@ def _scatter_add(s: Scheduler, eqn: Eqn) -> None:
     )
 
 
+def _update_slice(s: Scheduler, eqn: Eqn) -> None:
+    """The operand as it is, then a copy (or a sum) into the window."""
+    x, u = eqn.inputs
+    whole, base = _written_over(s, eqn, x)
+    starts, steps = eqn.params["starts"], eqn.params["steps"]
+    stops = [a + max(0, (n - 1) * t + 1) for a, n, t in zip(starts, u.aval.shape, steps, strict=True)]
+    target = Ref(whole.buffer, whole.layout.slice(starts, stops, steps))
+    group = _copy_into(s, target, u, eqn, above=base)
+    if eqn.params["mode"] == "add":
+        (part,) = group.stores
+        key = (target.buffer, target.layout)
+        group.loads[key] = (target, group.lines.input(x.aval.dtype))
+        group.values[part] = group.lines.line(
+            "add", group.loads[key][1], group.values[part], dtype=x.aval.dtype
+        )
+    _join_windows(s, eqn.outputs[0], whole, [group])
+
+
+def _scatter(s: Scheduler, eqn: Eqn) -> None:
+    """The operand as it is, then a routine that writes the updates over it, one after the other."""
+    x, indices, u = eqn.inputs
+    reads = (contiguous(s, u), contiguous(s, indices))
+    whole, base = _written_over(s, eqn, x)
+    inputs = [a for a in (u, indices) if isinstance(a, Var)]
+    group = s.open("routine", (), max([base.level, *(s.level(a) for a in inputs)]) + 1)
+    group.producers.update(home for a in inputs if (home := s.home.get(a)) is not None)
+    group.producers.add(base)
+    shape, axis = x.aval.shape, eqn.params["axis"]
+    sizes = (math.prod(shape[:axis]), shape[axis], indices.aval.size, math.prod(shape[axis + 1 :]))
+    group.step = Routine(f"write_{eqn.params['mode']}", reads, (whole,), sizes, (eqn,))
+    s.place[eqn.outputs[0]], s.home[eqn.outputs[0]] = whole, group
+
+
+def _written_over(s: Scheduler, eqn: Eqn, x: Atom) -> tuple[Ref, Group]:
+    """A buffer that holds ``x``, to be written to, and the copy that fills it.
+
+    Where ``x`` is not read later the memory plan gives both the same place, and leaves the copy out. That needs what was
+    read of ``x`` before to be done by then: `Scheduler.lazy_view` copies slices of arrays that are written over.
+    """
+    out = eqn.outputs[0].aval
+    whole = Ref(Buffer(out.size, out.dtype), Layout.contiguous(out.shape))
+    group = s.open("loop", out.shape, s.level(x) + 1 if isinstance(x, Var) else 0)
+    group.sealed = True
+    copied = Var(out)
+    group.values[copied] = s.value(group, x)
+    group.level = max([group.level, *(p.level + 1 for p in group.producers)])
+    group.stores[copied], group.eqns = whole, [eqn]
+    return whole, group
+
+
 def _check_index(s: Scheduler, eqn: Eqn) -> None:
     _routine(s, eqn, (eqn.inputs[0].aval.size, eqn.params["size"]))
 
@@ -88,7 +138,7 @@ def _cumsum(s: Scheduler, eqn: Eqn) -> None:
 
 
 def _concatenate(s: Scheduler, eqn: Eqn) -> None:
-    """One copy a part, each into its window of the result."""
+    """Each part into its window of the result: by the step that computes it if it lies nowhere else, or by a copy."""
     out, axis = eqn.outputs[0], eqn.params["axis"]
     whole = Ref(Buffer(out.aval.size, out.aval.dtype), Layout.contiguous(out.aval.shape))
     start, groups = 0, []
@@ -120,12 +170,16 @@ def _window(s: Scheduler, whole: Ref, atom: Atom, axis: int, start: int, stop: i
     shape = whole.layout.shape
     starts = [start if i == axis else 0 for i in range(len(shape))]
     stops = [stop if i == axis else n for i, n in enumerate(shape)]
-    layout = whole.layout.slice(starts, stops, [1] * len(shape))
-    return _copy_into(s, Ref(whole.buffer, layout), atom, eqn)
+    target = Ref(whole.buffer, whole.layout.slice(starts, stops, [1] * len(shape)))
+    home = s.home.get(atom) if isinstance(atom, Var) and atom not in s.lazy else None
+    if home is not None and isinstance(atom, Var) and atom not in s.place and s.computes(home, atom):
+        s.place[atom] = home.stores[atom] = target
+        return home
+    return _copy_into(s, target, atom, eqn)
 
 
 def _copy_into(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Group | None = None) -> Group:
-    if isinstance(atom, Var):
+    if isinstance(atom, Var) and atom not in s.constants:
         s.stored(atom)
     level = s.level(atom) + 1 if isinstance(atom, Var) else 0
     group = s.open("loop", atom.aval.shape, max(level, above.level + 1 if above else 0))
@@ -145,12 +199,41 @@ def _join_windows(s: Scheduler, out: Var, whole: Ref, groups: list[Group]) -> No
     s.place[out], s.home[out] = whole, last
 
 
+def _barrier(s: Scheduler, eqn: Eqn) -> None:
+    """No work: the same places under new names, on a level above all that they wait for."""
+    values = eqn.inputs[: eqn.params["count"]]
+    places = [None if isinstance(a, Literal) or a in s.constants else s.stored(a) for a in values]
+    waits = s.array_inputs(eqn)
+    fence = s.open("fence", (), max((s.level(a) for a in waits), default=-1) + 1)
+    fence.producers.update(home for a in waits if (home := s.home.get(a)) is not None)
+    for atom, place, out in zip(values, places, eqn.outputs, strict=True):
+        if place is None:
+            s.constants[out] = atom if isinstance(atom, Literal) else s.constants[atom]
+        else:
+            s.place[out], s.home[out] = place, fence
+
+
+def _iota(s: Scheduler, eqn: Eqn) -> None:
+    """No step: whoever reads it computes it from its loop's counters."""
+    out = eqn.outputs[0]
+    s.place[out] = Ref(Indices(out.aval.size, out.aval.dtype), Layout.contiguous(out.aval.shape))
+
+
+def _permutation(s: Scheduler, eqn: Eqn) -> None:
+    _routine(s, eqn, (eqn.inputs[0].aval.size // 2, eqn.params["n"]))
+
+
 LIBRARY = {
+    "barrier": _barrier,
     "matmul": _matmul,
     "take": _take,
     "scatter_add": _scatter_add,
+    "scatter": _scatter,
+    "update_slice": _update_slice,
     "check_index": _check_index,
     "cumsum": _cumsum,
     "concatenate": _concatenate,
     "pad": _pad,
+    "iota": _iota,
+    "permutation": _permutation,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -28,11 +29,22 @@ class Buffer:
         return self.size * self.dtype.itemsize
 
 
+class Indices(Buffer):
+    """No storage at all: element i is i. To load one is arithmetic on the loop's own counters."""
+
+    __slots__ = ()
+
+
 class Ref(NamedTuple):
     """A strided window of a buffer."""
 
     buffer: Buffer
     layout: Layout
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements that the window shows."""
+        return math.prod(self.layout.shape) * self.buffer.dtype.itemsize
 
 
 class Fold(NamedTuple):
@@ -175,7 +187,7 @@ class Schedule:
 
         def show(ref: Ref) -> str:
             if ref.buffer not in names:
-                names[ref.buffer] = f"b{next(number)}"
+                names[ref.buffer] = "iota" if isinstance(ref.buffer, Indices) else f"b{next(number)}"
             kinds = "".join({"unit": "1", "zero": "0", "run": "s"}[a.kind] for a in ref.layout.axes)
             return f"{names[ref.buffer]}<{kinds}>"
 

@@ -108,7 +108,7 @@ def _line(op: str) -> Callable:
 
     def rule(typingctx, *args):  # type: ignore[no-untyped-def]
         dtypes = tuple(_dtype_of(a) for a in args)
-        out = np.dtype(bool) if op in lines.COMPARISONS else dtypes[-1]
+        out = lines.result(op, dtypes)
 
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
             return lines.emit(op, builder, list(values), dtypes, out)
@@ -117,6 +117,8 @@ def _line(op: str) -> Callable:
 
     if op == "select":
         return intrinsic(lambda typingctx, c, x, y: rule(typingctx, c, x, y))
+    if op in lines.THREEFRY:
+        return intrinsic(lambda typingctx, k0, k1, c0, c1: rule(typingctx, k0, k1, c0, c1))
     if op in lines.UNARY:
         return intrinsic(lambda typingctx, x: rule(typingctx, x))
     return intrinsic(lambda typingctx, x, y: rule(typingctx, x, y))
@@ -178,6 +180,21 @@ def quotient(typingctx, x, y):  # type: ignore[no-untyped-def]
     return types.int64(types.int64, types.int64), codegen
 
 
+def _index(dtype: np.dtype) -> Callable:
+    """``index_u32(address, index)``: the number of the element there in an array that begins at address 0."""
+    shift = dtype.itemsize.bit_length() - 1
+
+    @intrinsic
+    def element(typingctx, address, index):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            number = builder.add(builder.ashr(args[0], ir.Constant(I64, shift)), args[1])
+            return number if dtype.itemsize == 8 else builder.trunc(number, ir.IntType(8 * dtype.itemsize))
+
+        return from_dtype(dtype)(types.int64, types.int64), codegen
+
+    return element
+
+
 @intrinsic
 def smaller(typingctx, x, y):  # type: ignore[no-untyped-def]
     """``min(x, y)`` of two int64."""
@@ -198,6 +215,7 @@ def jit_namespace() -> dict[str, Any]:
         names |= {f"cast_{d}": _cast(dtype), f"const_{d}": _const(dtype)}
         names |= {f"store{k}_{d}": _store(dtype, k) for k in range(MAX_STORES)}
         names |= {f"reload{k}_{d}": _load(dtype, 1 + k) for k in range(MAX_STORES)}
+    names |= {f"index_{short(dtype)}": _index(dtype) for dtype in DTYPES if dtype.kind in "iu"}
     names |= {op_name(op): _line(op) for op in lines.OPS if op != "cast"}
     return names
 
@@ -231,5 +249,8 @@ def python_namespace() -> dict[str, Any]:
         names |= {f"const_{d}": lambda bits, dtype=dtype: np.array([bits], np.int64).view(dtype)[0]}
         names |= {f"store{k}_{d}": store(dtype) for k in range(MAX_STORES)}
         names |= {f"reload{k}_{d}": load(dtype) for k in range(MAX_STORES)}
+        names[f"index_{d}"] = lambda address, index, dtype=dtype: dtype.type(
+            address // dtype.itemsize + index
+        )
     names |= {op_name(op): lines.TWINS[op] for op in lines.OPS if op != "cast"}
     return names

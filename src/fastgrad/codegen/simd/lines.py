@@ -19,15 +19,32 @@ import numpy as np
 from llvmlite import ir
 
 from ...core.expr import LIBM, LIBM_UNARY, SCALAR_ONLY
-from . import libm, math, vec
+from . import libm, math, quantile, threefry, vec
 
 COMPARISONS: dict[str, str] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _MATH = {name: getattr(math, name) for name in math.TWINS}
 UNARY: frozenset[str] = frozenset(
-    {"neg", "abs", "sign", "sqrt", "sin", "cos", "floor", "ceil", "not", "cast", *_MATH, *LIBM_UNARY}
+    {
+        "neg",
+        "abs",
+        "sign",
+        "sqrt",
+        "sin",
+        "cos",
+        "floor",
+        "ceil",
+        "ndtri",
+        "plain_log",
+        "not",
+        "cast",
+        *_MATH,
+        *LIBM_UNARY,
+    }
 )
-_BINARY = {"add", "sub", "mul", "div", "max", "min", "and", "or", "xor"}
-OPS: frozenset[str] = UNARY | COMPARISONS.keys() | _BINARY | SCALAR_ONLY | {"select"}
+_BINARY = {"add", "sub", "mul", "div", "max", "min", "and", "or", "xor", "shl", "shr"}
+THREEFRY = frozenset(threefry.TWINS)
+"""Lines of four uint32: two words of a key, two of a counter."""
+OPS: frozenset[str] = UNARY | COMPARISONS.keys() | _BINARY | SCALAR_ONLY | THREEFRY | {"select"}
 VECTOR_OPS: frozenset[str] = OPS - SCALAR_ONLY
 """Ops that stay in vector registers. The others take vectors too, but in float call libm once a lane."""
 
@@ -52,6 +69,13 @@ def to_memory(b: ir.IRBuilder, v: ir.Value, dtype: np.dtype) -> ir.Value:
 def from_memory(b: ir.IRBuilder, v: ir.Value, dtype: np.dtype) -> ir.Value:
     """A value from what was loaded: any byte but 0 is True."""
     return b.icmp_unsigned("!=", v, vec.const(v.type, 0)) if dtype.kind == "b" else v
+
+
+def result(op: str, dtypes: Sequence[np.dtype]) -> np.dtype:
+    """The dtype of a line (other than a cast) on operands of ``dtypes``: most often theirs."""
+    if op in COMPARISONS:
+        return np.dtype(bool)
+    return np.dtype(np.uint64) if op == "threefry64" else dtypes[-1]
 
 
 def emit(
@@ -133,6 +157,20 @@ def _int_sign(b: ir.IRBuilder, x: ir.Value, signed: bool) -> ir.Value:
     return b.select(b.icmp_signed("<", x, zero), vec.const(x.type, -1), positive) if signed else positive
 
 
+def _shift_left(b: ir.IRBuilder, x: ir.Value, n: ir.Value) -> ir.Value:
+    """0 once all bits are out, as in NumPy; LLVM leaves that open. A negative count is a large one."""
+    inside = b.icmp_unsigned("<", n, vec.const(x.type, vec.width(x.type)))
+    return b.select(inside, b.shl(x, n), vec.const(x.type, 0))
+
+
+def _shift_right(b: ir.IRBuilder, x: ir.Value, n: ir.Value, signed: bool) -> ir.Value:
+    """The sign fills up from the left; once all bits are out, there is nothing else."""
+    inside = b.icmp_unsigned("<", n, vec.const(x.type, vec.width(x.type)))
+    if not signed:
+        return b.select(inside, b.lshr(x, n), vec.const(x.type, 0))
+    return b.ashr(x, b.select(inside, n, vec.const(x.type, vec.width(x.type) - 1)))
+
+
 def _int_abs(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     zero = vec.const(x.type, 0)
     return b.select(b.icmp_signed("<", x, zero), b.sub(zero, x), x)
@@ -166,6 +204,9 @@ def _int_rules(signed: bool) -> dict[str, Callable[..., ir.Value]]:
         "or": lambda b, x, y: b.or_(x, y),
         "xor": lambda b, x, y: b.xor(x, y),
         "not": _invert,
+        "shl": _shift_left,
+        "shr": lambda b, x, y: _shift_right(b, x, y, signed),
+        **({} if signed else {"threefry32": threefry.mixed, "threefry64": threefry.both}),
     }
 
 
@@ -232,6 +273,8 @@ _RULES: dict[str, dict[str, Callable[..., ir.Value]]] = {
         "min": _intrinsic("minimum"),
         "abs": _intrinsic("fabs"),
         **{name: _intrinsic(name) for name in ("pow", "sqrt", "sin", "cos", "floor", "ceil")},
+        "ndtri": quantile.ndtri,
+        "plain_log": quantile.log,
         **libm.RULES,
         **_MATH,
     },
@@ -290,9 +333,12 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
     "not": np.bitwise_not,
+    "shl": np.left_shift,
+    "shr": np.right_shift,
     "select": _select_py,
     "cast": _cast_py,
     **{name: getattr(np, name) for name in LIBM},
 }
 _quiet = np.errstate(all="ignore")
 TWINS: dict[str, Callable[..., Any]] = {name: _quiet(twin) for name, twin in _NUMPY.items()} | math.TWINS
+TWINS |= {name: _quiet(twin) for name, twin in (quantile.TWINS | threefry.TWINS).items()}

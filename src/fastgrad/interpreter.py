@@ -6,15 +6,16 @@ cost: no dispatch on ops, no environment to look things up in. Values are droppe
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..core.graph import Atom, Eqn, Graph, Var
-from ..core.loops import Library, View
-from ..errors import FastgradError
+from .core.graph import Atom, Eqn, Graph, Var
+from .core.loops import Library, Region, View
+from .errors import FastgradError
 
 
 def interpret(graph: Graph, *, copies: bool = True) -> Callable[..., list[Any]]:
@@ -48,7 +49,7 @@ def interpret(graph: Graph, *, copies: bool = True) -> Callable[..., list[Any]]:
         for var in eqn.outputs:
             names[var] = f"v{len(names)}"
         call = f"op{i}({', '.join(args)})"
-        floats = eqn.inputs[0].aval.dtype.kind == "f"
+        floats = bool(eqn.inputs) and eqn.inputs[0].aval.dtype.kind == "f"
         if floats and eqn.prim.name in _INFIX:
             call = f" {_INFIX[eqn.prim.name]} ".join(args)
         elif floats and eqn.prim.name in _DIRECT:
@@ -109,17 +110,25 @@ _SCOPE = {
 
 def may_alias(eqn: Eqn) -> bool:
     """Whether the reference may return its operand or a view of it."""
-    return isinstance(eqn.prim.kernel, View) or eqn.prim.name in ("check_index", "stop_gradient", "cast")
+    return isinstance(eqn.prim.kernel, View | Region) or eqn.prim.name in (
+        "barrier",
+        "check_index",
+        "stop_gradient",
+        "cast",
+    )
 
 
 def _own(value: Any) -> np.ndarray:
     return np.array(value)
 
 
+def _floats(eqn: Eqn) -> bool:
+    return {a.aval.dtype.kind for a in (*eqn.inputs[:1], *eqn.outputs[:1])} == {"f"}
+
+
 def _bound(eqn: Eqn) -> Callable[..., Any]:
     """The reference with its parameters; a routine that may refuse its operands says at which line of the user's."""
-    floats = eqn.inputs[0].aval.dtype.kind == eqn.outputs[0].aval.dtype.kind == "f"
-    if eqn.prim.name == "cast" and floats and not eqn.outputs[0].aval.shape:
+    if eqn.prim.name == "cast" and not eqn.outputs[0].aval.shape and _floats(eqn):
         return eqn.params["dtype"].type
     call = partial(eqn.prim.reference, **eqn.params) if eqn.params else eqn.prim.reference
     if not isinstance(eqn.prim.kernel, Library):
@@ -148,3 +157,14 @@ def _quiet(run: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
 def evaluate(graph: Graph, inputs: Sequence[Any]) -> list[Any]:
     """Run a graph once."""
     return interpret(graph)(*inputs)
+
+
+_bodies: weakref.WeakKeyDictionary[Graph, Callable[..., list[Any]]] = weakref.WeakKeyDictionary()
+
+
+def runner(body: Graph) -> Callable[..., list[Any]]:
+    """`interpret` of a graph that an op carries, printed once and kept as long as the graph: for references of loops."""
+    run = _bodies.get(body)
+    if run is None:
+        run = _bodies[body] = interpret(body, copies=False)
+    return run
