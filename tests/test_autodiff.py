@@ -90,6 +90,14 @@ def test_a_stopped_gradient_stays_so_in_a_pullback_that_is_differentiated():
     equal(fg.grad(lambda x: cotangent(x).sum())(X), 2 * X)
 
 
+def test_a_stopped_gradient_stays_so_in_the_body_of_a_loop_that_is_differentiated_twice():
+    def value(x):
+        return fg.scan(lambda c, _: (fg.stop_gradient(c) * c * x, None), x, None, length=1)[0].sum()
+
+    # stop(x) x x: the second derivative is 2 stop(x).
+    equal(fg.grad(lambda x: fg.grad(value)(x).sum())(X), 2 * X)
+
+
 def chain(n: int) -> Callable:
     def fn(x):
         for _ in range(n):

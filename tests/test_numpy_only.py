@@ -15,21 +15,10 @@ from table import PROBLEMS, Problem
 
 import fastgrad as fg
 from fastgrad import pytree, testing
-from fastgrad.errors import UnsupportedError
 
 HERE = Path(__file__).resolve().parent / "numpy_only"
 BOTH = ("numpy", "numba")
-WAITING = {"softmax_regression", "tensor_train"}
-"""Functions that index by several arrays at once, which is not built yet."""
-
-
-def marked(problem: Problem) -> object:
-    reason = "indexing by several arrays"
-    marks = [pytest.mark.xfail(raises=UnsupportedError, strict=True, reason=reason)]
-    return pytest.param(problem, id=problem.name, marks=marks if problem.name in WAITING else [])
-
-
-every = pytest.mark.parametrize("problem", [marked(p) for p in PROBLEMS])
+every = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 backends = pytest.mark.parametrize("backend", BOTH)
 
 

@@ -22,20 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "numpy_only"))
 from table import PROBLEMS, Problem
 
 import fastgrad as fg
-from fastgrad import autodiff, pytree
-from fastgrad.core.aval import aval_of
-from fastgrad.core.graph import Graph
-from fastgrad.interpreter import evaluate, interpret
-from fastgrad.trace import trace
+from fastgrad import pytree
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:::{name}(\\..*)?") for name in ("jax", "jaxlib")]
 
 RELATIVE = 1e-10
-WAITING = {"softmax_regression", "tensor_train"}
-"""Functions that index by several arrays at once, which is not built yet."""
-every = pytest.mark.parametrize(
-    "problem", [p for p in PROBLEMS if p.name not in WAITING], ids=lambda problem: problem.name
-)
+every = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 
 
 @pytest.fixture(scope="module")
@@ -83,21 +75,6 @@ def close(ours: Any, theirs: Any) -> None:
     )
 
 
-def hessian(joint: Graph, arrays: Sequence[np.ndarray], ct: np.ndarray) -> np.ndarray:
-    """Of ``<ct, f>``, by columns: forward mode over the graph of reverse mode."""
-    run = interpret(autodiff.jvp(joint))
-    n, size = len(arrays), sum(a.size for a in arrays)
-    columns = []
-    for i in range(size):
-        basis = np.zeros(size)
-        basis[i] = 1.0
-        parts = np.split(basis, np.cumsum([a.size for a in arrays])[:-1])
-        tangents = [p.reshape(a.shape) for p, a in zip(parts, arrays, strict=True)]
-        out = run(*arrays, ct, *tangents, np.zeros_like(ct))
-        columns.append(np.concatenate([np.ravel(o) for o in out[-n:]]))
-    return np.stack(columns, axis=1)
-
-
 @every
 def test_values_and_derivatives_are_jaxs(jax: ModuleType, problem: Problem) -> None:
     args = problem.args()
@@ -106,39 +83,30 @@ def test_values_and_derivatives_are_jaxs(jax: ModuleType, problem: Problem) -> N
     rng = np.random.default_rng(1)
     tangents = [rng.standard_normal(a.shape) for a in arrays]
     ct = rng.standard_normal(np.shape(ours(*arrays)))
-    sizes = np.cumsum([a.size for a in arrays])
+    cuts = np.cumsum([a.size for a in arrays])[:-1]
 
-    def derivatives(arrays: list, tangents: list, ct: Any) -> tuple:
+    def derivatives(
+        lib: Any, np: Any, f: Callable, options: dict, arrays: list, tangents: list, ct: Any
+    ) -> tuple:
+        """The same words of either library: value, cotangents, tangent, and the Hessian of ``<ct, f>``."""
+
         def scalar(vector: Any) -> Any:
-            parts = [
-                p.reshape(a.shape) for p, a in zip(jax.numpy.split(vector, sizes[:-1]), arrays, strict=True)
-            ]
-            return jax.numpy.vdot(ct, theirs(*parts))
+            parts = [p.reshape(a.shape) for p, a in zip(np.split(vector, cuts), arrays, strict=True)]
+            return np.vdot(ct, f(*parts))
 
-        value, pullback = jax.vjp(theirs, *arrays)
-        tangent = jax.jvp(theirs, arrays, tangents)[1]
-        vector = jax.numpy.concatenate([a.ravel() for a in arrays])
-        return value, pullback(ct), tangent, jax.hessian(scalar)(vector)
+        value, pullback = lib.vjp(f, *arrays, **options)
+        tangent = lib.jvp(f, tuple(arrays), tuple(tangents), **options)[1]
+        vector = np.concatenate([a.ravel() for a in arrays])
+        return value, tuple(pullback(ct)), tangent, lib.hessian(scalar, **options)(vector)
 
-    value, cotangents, tangent, second = jax.jit(derivatives)(arrays, tangents, ct)
-    graph = trace(lambda *xs: [ours(*xs)], [aval_of(a) for a in arrays], name=problem.name)
-    joint = autodiff.vjp(graph, range(len(arrays)))
-    got = evaluate(joint, [*arrays, ct])
-    close(got[0], value)
-    for mine, theirs_ in zip(got[1:], cotangents, strict=True):
-        close(mine, theirs_)
-    close(evaluate(autodiff.jvp(graph), [*arrays, *tangents])[1], tangent)
-    close(hessian(joint, arrays, ct), second)
+    of_jax = functools.partial(derivatives, jax, jax.numpy, theirs, {})
+    expected = jax.jit(of_jax)(arrays, tangents, ct)
+    got = derivatives(fg, np, ours, {"backend": "numpy"}, arrays, tangents, ct)
+    for mine, other in zip(pytree.flatten(got)[0], pytree.flatten(expected)[0], strict=True):
+        close(mine, other)
 
 
-def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """``(f(*primals), tangent)``: stands in for the public ``fg.jvp``."""
-    graph = trace(lambda *xs: [f(*xs)], [aval_of(np.asarray(p)) for p in primals])
-    value, tangent = evaluate(autodiff.jvp(graph), [*map(np.asarray, primals), *map(np.asarray, tangents)])
-    return value, tangent
-
-
-SOME = [p for p in PROBLEMS if p.name not in WAITING][::4]
+SOME = PROBLEMS[::4]
 
 
 @pytest.mark.parametrize("problem", SOME, ids=lambda problem: problem.name)
@@ -146,4 +114,4 @@ def test_the_checkers_of_jax_accept_ours(jax: ModuleType, problem: Problem) -> N
     test_util = pytest.importorskip("jax.test_util")
     f, arrays = of_floats(problem.f, problem.args(), problem.wrt)
     test_util.check_vjp(f, functools.partial(fg.vjp, f), tuple(arrays), rtol=1e-4, atol=1e-4)
-    test_util.check_jvp(f, functools.partial(jvp, f), tuple(arrays), rtol=1e-4, atol=1e-4)
+    test_util.check_jvp(f, functools.partial(fg.jvp, f), tuple(arrays), rtol=1e-4, atol=1e-4)

@@ -9,7 +9,7 @@ dce       what no output needs goes
 
 and before them, in what is compiled or interpreted:
 
-inline    calls are written out: what is left of their graphs
+inline    calls are written out: what is left of their graphs; stop_gradient(x) -> x
 
 and where there are loops or branches, whose bodies get all of these too:
 

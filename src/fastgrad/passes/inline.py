@@ -1,7 +1,8 @@
 """Calls written out: ``%2 = checkpoint[graph=g] %0 %1`` -> the equations of ``g`` on %0 and %1, and %2 is what they return.
 
-The rules of a call have served when the passes run; what is left is its graph. Bodies of loops and branches are graphs of
-their own, and are written out inside.
+The rules of a call have served when the passes run; what is left is its graph. Of ``stop_gradient``, which is all rule, its
+operand is left; it must not go earlier (in `simplify`, say), as a graph that is only tidied may be differentiated again.
+Bodies of loops and branches are graphs of their own, and are written out inside.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .rewrite import spliced
 
 
 def inline(graph: Graph) -> Graph:
-    """The graph without calls, at any depth."""
+    """The graph without calls and without ``stop_gradient``, at any depth."""
     if not any(_touches(eqn) for eqn in graph.eqns):
         return graph
     known: dict[Var, Atom] = {}
@@ -28,6 +29,8 @@ def inline(graph: Graph) -> Graph:
             written, outputs = spliced(inline(eqn.params["graph"]), eqn.inputs)
             eqns += written
             known.update(zip(eqn.outputs, outputs, strict=True))
+        elif eqn.prim.name == "stop_gradient":
+            known[eqn.outputs[0]] = eqn.inputs[0]
         else:
             eqns.append(replace(eqn, params=_inside(eqn.params)) if _touches(eqn) else eqn)
     return replace(graph, eqns=tuple(eqns), outputs=tuple(_read(known, a) for a in graph.outputs))
@@ -38,7 +41,8 @@ def _read(known: Mapping[Var, Atom], atom: Atom) -> Atom:
 
 
 def _touches(eqn: Eqn) -> bool:
-    return isinstance(eqn.prim.kernel, Call) or any(_touches(e) for g in subgraphs(eqn) for e in g.eqns)
+    served = isinstance(eqn.prim.kernel, Call) or eqn.prim.name == "stop_gradient"
+    return served or any(_touches(e) for g in subgraphs(eqn) for e in g.eqns)
 
 
 def _inside(params: Mapping[str, Any]) -> dict[str, Any]:

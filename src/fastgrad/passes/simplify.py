@@ -1,6 +1,6 @@
 """Local identities that hold bit for bit and look at structure alone.
 
-    cast to its own dtype, stop_gradient, two sign changes -> x
+    cast to its own dtype, two sign changes -> x
     reshape, transpose, broadcast_to, sum over no axes: without effect -> x;   two reshapes or transposes in a row -> one
     add(x, broadcast_to(y)) with x of the full shape -> add(x, y)      elementwise ops broadcast by themselves
     neg(broadcast_to(s)), reshape(broadcast_to(s)) of a scalar s -> broadcast_to(neg(s)), broadcast_to(s)
@@ -41,7 +41,7 @@ def _identity(eqn: Eqn, made: dict[Var, Eqn]) -> Eqn | Atom:
         return eqn
     name, x, out = eqn.prim.name, eqn.inputs[0], eqn.outputs[0].aval
     same = x.aval.shape == out.shape and x.aval.dtype == out.dtype
-    if same and name in ("stop_gradient", "cast", "reshape", "broadcast_to"):
+    if same and name in ("cast", "reshape", "broadcast_to"):
         return x
     if name == "transpose" and eqn.params["perm"] == tuple(range(out.ndim)):
         return x

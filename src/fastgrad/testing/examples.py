@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import batching, pytree
-from ..api import jit
-from ..arguments import aval
+from .. import pytree
 from ..core.aval import Aval
 from ..errors import ArgumentError, CheckError
-from ..trace import inline, trace
+from ..mapped import vmap
 from .differences import worst
 
 
@@ -53,9 +51,9 @@ def check_vmap(
         np.stack([np.asarray(o) for o in column]) for column in zip(*map(_leaves, examples), strict=True)
     ]
     for backend in backends:
-        batched = jit(_mapped(f, structure, axes, size, out_axes), backend=backend)
+        batched = _leaves(vmap(f, in_axes, out_axes, backend=backend)(*args))
         head = f"check_vmap{f' (backend {backend!r})' if backend else ''}"
-        for name, got, want in zip(names, batched(*leaves), wanted, strict=True):
+        for name, got, want in zip(names, batched, wanted, strict=True):
             _compare(f"{head}: {name}", np.moveaxis(np.asarray(got), out_axes, 0), want, rtol, atol)
 
 
@@ -71,20 +69,6 @@ def _spread(axes: Any, tree: Any) -> list[int | None]:
         raise ArgumentError(f"check_vmap: in_axes={axes} does not nest like the arguments")
     keys = sorted(tree) if isinstance(tree, dict) else range(len(tree))
     return [axis for key in keys for axis in _spread(axes[key], tree[key])]
-
-
-def _mapped(f: Callable, structure: Any, axes: Sequence[int | None], size: int, out_axes: int) -> Callable:
-    """The batched function of flat arguments, traceable."""
-
-    def mapped(*leaves: Any) -> list[Any]:
-        fronts = [x if a is None else np.moveaxis(x, a, 0) for x, a in zip(leaves, axes, strict=True)]
-        avals = [aval(x) for x in fronts]
-        rows = [v if a is None else Aval(v.shape[1:], v.dtype) for v, a in zip(avals, axes, strict=True)]
-        graph = trace(lambda *row: _leaves(f(*pytree.unflatten(structure, row))), rows, name="f")
-        outputs = inline(batching.vmap(graph, [a is not None for a in axes], size), fronts)
-        return [np.moveaxis(o, 0, out_axes) for o in outputs]
-
-    return mapped
 
 
 def _compare(head: str, got: np.ndarray, want: np.ndarray, rtol: float, atol: float) -> None:

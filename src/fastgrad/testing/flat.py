@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import autodiff, pytree
+from .. import pytree
 from ..arguments import aval
 from ..errors import ArgumentError, CheckError
+from ..forward import jvp
 from ..pullback import vjp
-from ..trace import inline, trace
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,9 @@ def pushed(flat: Flat) -> Callable[..., list[Any]]:
     """``(*arrays, *tangents) -> [*outputs, *their tangents]``: forward mode."""
 
     def push(*values: Any) -> list[Any]:
-        graph = trace(flat.f, [aval(v) for v in values[: len(flat.arrays)]], name="f")
-        return inline(autodiff.jvp(graph), list(values))
+        n = len(flat.arrays)
+        outputs, tangents = jvp(flat.f, values[:n], values[n:])
+        return [*outputs, *tangents]
 
     return push
 
