@@ -283,7 +283,7 @@ def test_each_pass_keeps_the_bits(seed: int):
     """Of the joint graph, so that what autodiff writes is simplified too."""
     graph, arrays = gradient_example(*example(seed))
     expected = evaluate(graph, arrays)
-    for rewrite in passes.PASSES:
+    for rewrite in (passes.inline, *passes.PASSES):
         graph = verify(rewrite(graph))
         same_bits(evaluate(graph, arrays), expected, f"{rewrite.__name__} gave\n{graph}")
     assert len(passes.run(graph).eqns) == len(graph.eqns), "the passes leave nothing to do"
