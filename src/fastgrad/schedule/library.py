@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..core.aval import Aval
 from ..core.graph import Atom, Eqn, Literal, Var
 from ..core.loops import Layout
 from .group import Group, as_matrices
@@ -82,7 +84,7 @@ def _update_slice(s: Scheduler, eqn: Eqn) -> None:
     starts, steps = eqn.params["starts"], eqn.params["steps"]
     stops = [a + max(0, (n - 1) * t + 1) for a, n, t in zip(starts, u.aval.shape, steps, strict=True)]
     target = Ref(whole.buffer, whole.layout.slice(starts, stops, steps))
-    group = _copy_into(s, target, u, eqn, above=base)
+    group = _copy_into(s, target, u, eqn, above=[base])
     if eqn.params["mode"] == "add":
         (part,) = group.stores
         key = (target.buffer, target.layout)
@@ -150,20 +152,47 @@ def _concatenate(s: Scheduler, eqn: Eqn) -> None:
 
 
 def _pad(s: Scheduler, eqn: Eqn) -> None:
-    """Zeros everywhere, then x into a strided window: by the step that computes it if it lies nowhere else, or by a copy."""
+    """Zeros around a window (or everywhere, if it has gaps), and x into it: by the step that computes it, or by a copy."""
     x, out = eqn.inputs[0], eqn.outputs[0]
     lo, interior = eqn.params["lo"], eqn.params["interior"]
     whole = Ref(Buffer(out.aval.size, out.aval.dtype), Layout.contiguous(out.aval.shape))
-    zero = s.open("loop", out.aval.shape, -1)  # below whatever may compute x
-    zero.sealed = True
-    blank = Var(out.aval)
-    zero.values[blank] = s.value(zero, Literal(out.aval.dtype.type(0)))
-    zero.stores[blank], zero.eqns = whole, [eqn]
-    s.home[blank] = zero
     stops = [p + max(0, (n - 1) * (i + 1) + 1) for p, n, i in zip(lo, x.aval.shape, interior, strict=True)]
-    layout = whole.layout.slice(lo, stops, [i + 1 for i in interior])
-    group = _put(s, Ref(whole.buffer, layout), x, eqn, above=zero)
+    window = whole.layout.slice(lo, stops, [i + 1 for i in interior])
+    around = [whole.layout] if any(interior) else _around(whole.layout, lo, stops)
+    zeros = [_zero(s, Ref(whole.buffer, layout), eqn) for layout in around]
+    group = _put(s, Ref(whole.buffer, window), x, eqn, above=zeros)
     _join_windows(s, out, whole, [group])
+
+
+MAX_STRIPS = 2
+"""Zeros around a window go to so many strips at most; where it takes more, all is zeroed first."""
+
+
+def _around(whole: Layout, starts: Sequence[int], stops: Sequence[int]) -> list[Layout]:
+    """What lies around the window: strips that do not overlap, axis by axis, each inside the window along those before."""
+    strips = []
+    lower, upper = [0] * len(starts), list(whole.shape)
+    ones = [1] * len(starts)
+    for i, (start, stop, n) in enumerate(zip(starts, stops, whole.shape, strict=True)):
+        for a, b in ((0, start), (stop, n)):
+            if a < b and all(p < q for p, q in zip(lower[:i], upper[:i], strict=True)):
+                strips.append(
+                    whole.slice([*lower[:i], a, *lower[i + 1 :]], [*upper[:i], b, *upper[i + 1 :]], ones)
+                )
+        lower[i], upper[i] = start, stop
+    return strips if len(strips) <= MAX_STRIPS else [whole]
+
+
+def _zero(s: Scheduler, target: Ref, eqn: Eqn) -> Group:
+    """A step that zeroes ``target``, below whatever may compute what stands beside."""
+    dtype = target.buffer.dtype
+    group = s.open("loop", target.layout.shape, -1)
+    group.sealed = True
+    blank = Var(Aval(target.layout.shape, dtype))
+    group.values[blank] = s.value(group, Literal(dtype.type(0)))
+    group.stores[blank], group.eqns = target, [eqn]
+    s.home[blank] = group
+    return group
 
 
 def _window(s: Scheduler, whole: Ref, atom: Atom, axis: int, start: int, stop: int, eqn: Eqn) -> Group:
@@ -173,7 +202,7 @@ def _window(s: Scheduler, whole: Ref, atom: Atom, axis: int, start: int, stop: i
     return _put(s, Ref(whole.buffer, whole.layout.slice(starts, stops, [1] * len(shape))), atom, eqn)
 
 
-def _put(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Group | None = None) -> Group:
+def _put(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Sequence[Group] = ()) -> Group:
     """The step that writes ``atom`` to ``target``, after ``above``: the one that computes it, where it lies nowhere else."""
     if atom in s.lazy:
         s.pointwise(s.lazy.pop(atom))  # type: ignore[arg-type]
@@ -181,22 +210,20 @@ def _put(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Group | None = 
     if home is None or not isinstance(atom, Var) or atom in s.place or not s.computes(home, atom):
         return _copy_into(s, target, atom, eqn, above)
     s.place[atom] = home.stores[atom] = target
-    if above is not None:
-        home.producers.add(above)
+    home.producers.update(above)
     return home
 
 
-def _copy_into(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Group | None = None) -> Group:
+def _copy_into(s: Scheduler, target: Ref, atom: Atom, eqn: Eqn, above: Sequence[Group] = ()) -> Group:
     if isinstance(atom, Var) and atom not in s.constants:
         s.stored(atom)
-    level = s.level(atom) + 1 if isinstance(atom, Var) else 0
-    group = s.open("loop", atom.aval.shape, max(level, above.level + 1 if above else 0))
+    level = s.level(atom) if isinstance(atom, Var) else -1
+    group = s.open("loop", atom.aval.shape, max([level, *(g.level for g in above)]) + 1)
     group.sealed = True
     part = Var(atom.aval)
     group.values[part] = s.value(group, atom)
     group.stores[part], group.eqns = target, [eqn]
-    if above:
-        group.producers.add(above)
+    group.producers.update(above)
     return group
 
 
