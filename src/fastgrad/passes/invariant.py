@@ -2,8 +2,9 @@
 
     scan: y_t = x_t * exp(c)    ->    e = exp(c);   scan: y_t = x_t * e
 
-Invariant is what depends on consts alone. A view of a const is no work and stays in the body. What may raise at run time
-stays where it might not run at all: in a while loop, in a scan of length 0.
+Invariant is what depends on consts alone. A view of a const is no work and stays in the body, but for a transpose that is
+the right operand of a matrix product: handed over it is laid out once, where each step would pack it. What may raise at
+run time stays where it might not run at all: in a while loop, in a scan of length 0.
 """
 
 from __future__ import annotations
@@ -48,15 +49,17 @@ def _hoist(eqn: Eqn, name: str, operands: Sequence[Atom], start: int, safe: bool
     fixed = [e for e in body.eqns if not any(isinstance(a, Var) and a in varying for a in e.inputs)]
     if not safe:
         fixed = _never_fails(fixed)
-    work = {v for e in fixed if not is_view(e) for v in e.outputs}
+    right = {e.inputs[1] for e in body.eqns if e.prim.name == "matmul"}
+    stays = {e for e in fixed if is_view(e) and not (e.prim.name == "transpose" and e.outputs[0] in right)}
+    work = {v for e in fixed if e not in stays for v in e.outputs}
     moved = ancestors(fixed, work)
     if not moved:
         return [eqn]
     # What the rest of the body reads of it: of the views among what moves, it keeps its own.
-    rest = [e for e in body.eqns if e not in set(moved) or is_view(e)]
-    rest = ancestors(rest, [*body.outputs, *(a for e in rest if not is_view(e) for a in e.inputs)])
+    rest = [e for e in body.eqns if e not in set(moved) or e in stays]
+    rest = ancestors(rest, [*body.outputs, *(a for e in rest if e not in stays for a in e.inputs)])
     read = {a for e in rest for a in e.inputs} | set(body.outputs)
-    results = [v for e in moved if not is_view(e) for v in e.outputs if v in read]
+    results = [v for e in moved if e not in stays for v in e.outputs if v in read]
     outer = Graph(consts, tuple(moved), tuple(results), (), body.name)
     eqns, atoms = spliced(outer, operands)
     end = len(operands)

@@ -94,7 +94,7 @@ def _tiles(
         b_at = b.add(b.add(b_base, b.mul(s, b_batch)), b.mul(j, b_j))
         packs = I1(1)
         if b_unit:  # packing is an optimisation then, for long columns with enough rows to share a panel
-            enough_rows = b.icmp_signed(">=", b.sub(end, first), I64(4 * tile.rows))
+            enough_rows = b.icmp_signed(">=", b.sub(end, first), I64(2 * tile.rows))
             packs = b.and_(b.icmp_signed(">", k, I64(int(PACKS_ABOVE * tile.depth))), enough_rows)
         k_block = b.select(packs, I64(tile.depth), greatest(b, k, I64(1)))
         # When K is not blocked one scratch tile, hot in the cache, serves all rows.
