@@ -120,6 +120,21 @@ def test_carries_change_places():
     np.testing.assert_array_equal([x, y], [a, b])
 
 
+def test_condition_and_body_of_a_while_loop_have_operands_of_their_own():
+    def f(limit, a, b, x, n):
+        return fg.while_loop(
+            lambda c: c[1] * limit[0] < limit[1], lambda c: (c[0] * a + b[1], c[1] + a * b[0]), (x, n)
+        )
+
+    limit, a, b = np.array([2.0, 31.0]), np.array(3.0), np.array([0.5, 7.0])
+    x, n = np.arange(3.0), np.array(1.0)
+    got = fg.jit(f)(limit, a, b, x, n)
+    while n * limit[0] < limit[1]:
+        x, n = x * a + b[1], n + a * b[0]
+    np.testing.assert_allclose(got[0], x)
+    assert got[1] == n
+
+
 def test_memory_of_a_scan_does_not_depend_on_its_length():
     peaks = []
     for length in (10, 1000):

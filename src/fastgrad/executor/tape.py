@@ -223,9 +223,7 @@ class _Assembler:
         self.steps(cond, frame.find)
         word = self.pointer(frame.find(Location("flag")))
         branch = self.row(abi.BRANCH, 0, word, 1)
-        frame.first_operand = step.shared[0]
         self.steps(body, frame.find)
-        frame.first_operand = 0
         self.leave(loop)
         self.rows[branch][abi.BLOCK] = self.block([2, len(self.rows), branch + 1])
 
@@ -282,7 +280,6 @@ class _Frame:
     writes: list[Place]
     loop: int | None = None
     trips: int = 0
-    first_operand: int = 0
 
     def slices(self, step: Region) -> None:
         """From now on ``xs`` and ``ys`` are the slices of one iteration: they move with the loop."""
@@ -308,7 +305,7 @@ class _Frame:
         if space == "arena":
             return self.scratch.at(location.offset)
         if space == "operand":
-            return self.reads[self.first_operand + i]
+            return self.reads[i]
         if space == "result":
             return self.writes[i]
         if space == "flag":
