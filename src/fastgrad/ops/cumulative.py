@@ -16,7 +16,17 @@ from ..core.primitive import Primitive
 from ..errors import DTypeError, ShapeError, user_line
 from .elementwise import mul_p, multiply
 from .movement import concatenate_p, moveaxis, ravel, slice_axis
-from .operands import Axes, as_dtype, aval, dtype_of, normalize_axes, normalize_axis, operand, shape_of
+from .operands import (
+    Axes,
+    as_dtype,
+    aval,
+    dtype_of,
+    normalize_axes,
+    normalize_axis,
+    operand,
+    shape_of,
+    strong,
+)
 from .pointwise import cast, unshared
 from .reduce import sum_dtype
 from .shaping import filled, linear_jvp, reshape_p
@@ -122,7 +132,7 @@ def prod(x: Any, axis: Axes = None, *, dtype: Any = None, keepdims: bool = False
         x = concatenate_p(pairs, slice_axis(x, 0, 2 * half, count), axis=0) if count % 2 else pairs
         count -= half
     out = filled(x, kept, 1) if count == 0 else unshared(reshape_p(x, shape=kept))
-    out = out if initial is None else multiply(out, initial)
+    out = out if initial is None else multiply(out, cast(strong(operand(initial)), dtype_of(out)))
     return (
         reshape_p(out, shape=tuple(1 if i in axes else n for i, n in enumerate(shape))) if keepdims else out
     )

@@ -19,8 +19,18 @@ from ..core.primitive import Primitive
 from ..errors import ShapeError, user_line
 from .comparison import eq_p, logical_not, logical_or, ne_p, truth
 from .elementwise import add_p, divide, isnan, maximum, minimum, mul_p, sqrt, sub_p
-from .operands import Axes, as_dtype, aval, dtype_of, normalize_axes, normalize_axis, operand, shape_of
-from .pointwise import cast, cast_p, convert, promote, select_p, zero_like
+from .operands import (
+    Axes,
+    as_dtype,
+    aval,
+    dtype_of,
+    normalize_axes,
+    normalize_axis,
+    operand,
+    shape_of,
+    strong,
+)
+from .pointwise import cast, cast_p, promote, select_p, zero_like
 from .shaping import broadcast_to as broadcast_to
 from .shaping import broadcast_to_p as broadcast_to_p
 from .shaping import check_reduction, filled, reduce_sum_p, reshape_p, shift, spread
@@ -56,7 +66,7 @@ def sum(
     x = cast(x, as_dtype(dtype) if dtype is not None else sum_dtype(dtype_of(x)))
     x = _masked(x, where, 0)
     out = _keep(x, reduce_sum_p(x, axes=axes), axes, keepdims)
-    return out if initial is None else add_p(*promote(out, initial))
+    return out if initial is None else add_p(out, cast(strong(operand(initial)), dtype_of(out)))
 
 
 def _masked(x: Any, mask: Any, neutral: Any) -> Any:
@@ -164,9 +174,10 @@ def _reduce(prim: Primitive, name: str, x: Any, axis: Axes, keepdims: bool, init
     axes = normalize_axes(name, axis, len(shape))
     if initial is None:
         return _keep(x, prim(x, axes=axes), axes, keepdims)
-    initial = convert(operand(initial), dtype_of(x))
+    initial = cast(strong(operand(initial)), dtype_of(x))
     if builtins.any(shape[a] == 0 for a in axes):
-        out = broadcast_to(initial, tuple(n for i, n in enumerate(shape) if i not in axes))
+        kept = tuple(n for i, n in enumerate(shape) if i not in axes)
+        out = add_p(*promote(filled(x, kept, 0), initial))
     else:
         out = (maximum if prim is reduce_max_p else minimum)(prim(x, axes=axes), initial)
     return _keep(x, out, axes, keepdims)
