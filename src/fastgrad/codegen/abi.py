@@ -45,9 +45,11 @@ STATUS, THREADS, KERNELS_AT, DESCS_AT, PLAN_IN, PC_AT, ALLOWANCE, EPOCH = range(
 TOGETHER, PARALLEL_FOR, WORKER, LOCK, CLOCK, YIELD, SCRATCH, CONTROL = 43, 44, 45, 46, 47, 48, 49, 56
 DONE, PAUSED, FAILED = range(3)
 
-CHUNK_BITS = 20
-MAX_CHUNKS = 1 << CHUNK_BITS
-"""Chunks of a parallel row at most: a ticket is (epoch, chunk) in one word."""
+ROW_BITS = 20
+"""What is published is (epoch, row) in one word."""
+CHUNK_BITS = 12
+MAX_CHUNKS = (1 << CHUNK_BITS) - 1
+"""Chunks of a parallel row at most: a ticket is (epoch, first chunk left, end of those left) in one word."""
 
 # The spec that an entry reads: addresses of Python's own objects and functions, the run's arguments, then for each array
 # where its pointer goes, its dtype object, its rank and its extents.

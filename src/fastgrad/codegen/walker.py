@@ -1,9 +1,10 @@
 """The run behind `abi`: the walker of the tape, its parallel region, and the entry that Python calls.
 
 A plan with parallel rows opens one region: the threads enter together, the first to arrive walks the tape, the others
-join its rows. Chunks are claimed by compare-exchange on (epoch, chunk), so that a thread that comes late can never take a
-chunk of a later row by mistake, and a row is over when its chunks are, whoever ran them. What a chunk computes does not
-depend on who runs it: one thread and N threads give the same bits.
+join its rows. Chunks are claimed by compare-exchange on (epoch, chunks left), so that a thread that comes late can never
+take a chunk of a later row by mistake, and a row is over when its chunks are, whoever ran them. The walker takes them from
+the front, the others from the back: in a loop each core meets the same part of a matrix again, in its own cache. What
+a chunk computes does not depend on who runs it: one thread and N threads give the same bits.
 
 Nothing here may raise: an exception path would call back into Numba, which a process that loads this code from disk
 never imports (hence `quotient` and `smaller` where Python would write ``//`` and ``min``).
@@ -57,18 +58,21 @@ def _wait(ws, spins):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _claim(ws, row, epoch, chunks):  # type: ignore[no-untyped-def]
-    """Run chunks of the published row until none is left."""
+def _claim(ws, row, epoch, back):  # type: ignore[no-untyped-def]
+    """Run chunks of the published row until none is left, from the front or from the ``back``."""
     grain = peek(row + 8 * abi.GRAIN)
     tiles = peek(row + 8 * abi.TILES)
     kernel = peek(peek(ws + 8 * abi.KERNELS_AT) + 8 * peek(row + 8 * abi.KERNEL))
     desc = peek(ws + 8 * abi.DESCS_AT) + 8 * peek(row + 8 * abi.DESC)
     while True:
         ticket = acquire(ws + 8 * abi.TICKET)
-        chunk = ticket & (abi.MAX_CHUNKS - 1)
-        if (ticket >> abi.CHUNK_BITS) != epoch or chunk >= chunks:
+        first = (ticket >> abi.CHUNK_BITS) & abi.MAX_CHUNKS
+        end = ticket & abi.MAX_CHUNKS
+        if (ticket >> (2 * abi.CHUNK_BITS)) != epoch or first >= end:
             return
-        if exchange_if(ws + 8 * abi.TICKET, ticket, ticket + 1):
+        chunk = end - 1 if back else first
+        rest = ticket - 1 if back else ticket + (1 << abi.CHUNK_BITS)
+        if exchange_if(ws + 8 * abi.TICKET, ticket, rest):
             status = call_3(kernel, desc, chunk * grain, smaller(tiles, (chunk + 1) * grain))
             if status != 0:
                 release(ws + 8 * abi.STATUS, status)
@@ -83,9 +87,9 @@ def _together(ws, row, index):  # type: ignore[no-untyped-def]
     epoch = peek(ws + 8 * abi.EPOCH) + 1
     poke(ws + 8 * abi.EPOCH, epoch)
     release(ws + 8 * abi.FINISHED, 0)
-    release(ws + 8 * abi.TICKET, epoch << abi.CHUNK_BITS)
-    release(ws + 8 * abi.PUBLISHED, (epoch << abi.CHUNK_BITS) | index)
-    _claim(ws, row, epoch, chunks)
+    release(ws + 8 * abi.TICKET, (epoch << (2 * abi.CHUNK_BITS)) | chunks)
+    release(ws + 8 * abi.PUBLISHED, (epoch << abi.ROW_BITS) | index)
+    _claim(ws, row, epoch, False)
     spins = 0
     while acquire(ws + 8 * abi.FINISHED) < chunks:
         spins += 1
@@ -195,11 +199,8 @@ def _help(plan, ws):  # type: ignore[no-untyped-def]
         if published != seen:
             seen = published
             spins = 0
-            row = rows + 8 * abi.ROW * (published & (abi.MAX_CHUNKS - 1))
-            grain = peek(row + 8 * abi.GRAIN)
-            _claim(
-                ws, row, published >> abi.CHUNK_BITS, quotient(peek(row + 8 * abi.TILES) + grain - 1, grain)
-            )
+            row = rows + 8 * abi.ROW * (published & ((1 << abi.ROW_BITS) - 1))
+            _claim(ws, row, published >> abi.ROW_BITS, True)
         else:
             spins += 1
             _wait(ws, spins)
