@@ -186,7 +186,60 @@ def _sampled() -> list[Case]:
     ]
 
 
+def _outside() -> list[Case]:
+    """What code written for NumPy alone calls: padding by elements, folds of any ufunc, rounding, covariance."""
+    line = np.array([[0, 2, 1], [1, 1, 0]])
+    rows = [
+        *(Case(label("pad", m), lambda x, m=m: np.pad(x, (1, 2), mode=m), ((3, 4),), order=1)
+          for m in ("edge", "reflect", "symmetric", "wrap")),
+        Case("pad-value", lambda x: np.pad(x, ((1, 0), (0, 2)), constant_values=1.5), ((2, 3),), order=1),
+        Case("pad-value-int", lambda x: np.pad(x, 1, constant_values=3), ((2, 3),), ("i4",), order=0),
+        Case("subtract.outer", np.subtract.outer, ((3,), (2, 2)), order=1),
+        Case("hypot.outer", np.hypot.outer, ((3,), (2,))),
+        Case("maximum.accumulate", lambda x: np.maximum.accumulate(x, axis=1), ((2, 6),)),
+        Case("minimum.accumulate", np.minimum.accumulate, ((5, 2),), ("f4",), order=0),
+        Case("logaddexp.reduce", lambda x: np.logaddexp.reduce(x, axis=1), ((2, 5),)),
+        Case("logaddexp.accumulate", np.logaddexp.accumulate, ((4,),)),
+        Case("sum-where", lambda x: np.sum(x * x, axis=1, where=x > 0, initial=2.0), ((3, 4),)),
+        Case("mean-where", lambda x, y: np.mean(x * y, axis=0, where=x + 3 > 2), ((4, 3), (3,))),
+        Case("max-initial", lambda x: np.max(x, axis=1, initial=0.25), ((2, 4),)),
+        Case("max-initial-empty", lambda x: np.max(x, axis=1, initial=0.25), ((2, 0),), order=0),
+        Case("prod-initial", lambda x: np.prod(x, axis=0, initial=0.5), ((3, 2),)),
+        Case("sinc", np.sinc, ((4, 5),)), Case("sinc-near-0", np.sinc, ((9,),), domain=(-0.04, 0.04)),
+        Case("copysign", np.copysign, ((2, 3), (3,)), order=1), Case("heaviside", np.heaviside, ((5,), ()), order=1),
+        Case("fmax", np.fmax, ((2, 3), (3,)), order=1), Case("fmin", np.fmin, ((2, 3), (3,)), order=1),
+        *(Case(label(f.__name__, d), f, ((3, 7),), (d,), domain=(-4, 4), order=0)
+          for f in (np.rint, np.trunc, np.fabs, np.round) for d in ("f8", "f4", "i4")),
+        Case("rint-halves", lambda x: np.rint(x / 2), ((40,),), ties=True, domain=(-9, 9)),
+        Case("round-decimals", lambda x: np.round(x, 1), ((9,),), order=0),
+        Case("round-tens", lambda x: np.round(100 * x, -1), ((9,),), order=0),
+        Case("isclose", lambda x: np.isclose(x, 0.5, atol=0.3), ((9,),), order=0),
+        Case("cov", np.cov, ((2, 5),)), Case("cov-columns", lambda x, y: np.cov(x, y, False, True), ((4, 2), (4, 1))),
+        Case("cov-vector", np.cov, ((5,),)), Case("corrcoef", np.corrcoef, ((3, 5),), tolerance=1e-5),
+        Case("nansum", lambda x: np.nansum(np.log(x), axis=0), ((3, 4),), order=0),
+        Case("nanmean", lambda x: np.nanmean(x, axis=1), ((3, 4),)),
+        *(Case(label("correlate", m, *shapes), lambda a, v, m=m: np.correlate(a, v, m), shapes)
+          for m in ("full", "same", "valid") for shapes in (((6,), (3,)), ((2,), (5,)), ((3,), (3,)))),
+        Case("take_along_axis", lambda x: np.take_along_axis(x, line, axis=1), ((2, 3),), order=1),
+        Case("take_along_axis-spread", lambda x: np.take_along_axis(x, line[:1], axis=1), ((4, 3),), order=1),
+        Case("reshape-fortran", lambda x: x.reshape((3, -1), order="F"), ((2, 6),), order=1),
+        Case("ravel-fortran", lambda x: np.ravel(x, order="F"), ((2, 3),), order=1),
+        Case("dstack", lambda x, y: np.dstack([x, y]), ((2, 3), (2, 3)), order=1),
+        Case("array_split", lambda x: np.array_split(x, 3)[1], ((7, 2),), order=1),
+        Case("broadcast_arrays", lambda x, y: 1.0 * np.broadcast_arrays(x, y)[1], ((2, 1), (3,)), order=1),
+        Case("concatenate-raveled", lambda x, y: np.concatenate([x, y], axis=None), ((2, 2), (3,)), order=1),
+        Case("meshgrid-sparse", lambda x, y: sum(np.meshgrid(x, y, sparse=True)), ((3,), (2,)), order=1),
+        Case("gradient-f4", np.gradient, ((5,),), ("f4",), order=0),
+        Case("diff-f4-joined", lambda x: np.diff(x, prepend=0), ((5,),), ("f4",), order=0),
+        Case("append-f4", lambda x: np.append(x, 1.5), ((3,),), ("f4",), order=0),
+        Case("polyval-f4", lambda p: np.polyval(p, 2.0), ((3,),), ("f4",), order=0),
+        Case("square-bool", np.square, ((3,),), ("?",), order=0),
+    ]  # fmt: skip
+    return rows
+
+
 ROWS: list[Case] = [
+    *_outside(),
     *_mathematics(),
     *_running(),
     *_arrangement(),

@@ -73,7 +73,7 @@ ROWS = {
     "np.linalg": (lambda x: np.linalg.svd(x), [A], UnsupportedError, ["np.linalg.svd"], None),
     "np.fft": (lambda x: np.fft.fft(x), [V], UnsupportedError, ["fft"], None),
     "a ufunc": (lambda x: np.nextafter(x, 1), [V], UnsupportedError, ["np.nextafter is not supported"], None),
-    "ufunc.reduce": (lambda x: np.multiply.outer(x, x), [V], UnsupportedError, ["np.multiply.outer"], None),
+    "ufunc.reduce": (lambda x: np.hypot.reduce(x), [V], UnsupportedError, ["np.hypot.reduce"], None),
     "out=": (lambda x: np.exp(x, out=np.zeros(3)), [V], (UnsupportedError, TraceError), ["np.exp"], None),
     "a mask": (lambda x: x[x > 0], [V], UnsupportedError, ["boolean mask", "f32[3]"], "np.where"),
     "a boolean array": (lambda x: x[MASK[:2]], [V], OutOfBoundsError, ["boolean mask", "f32[3]"], None),

@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "locks", "machine", "version"),
     ("core",),
     ("interpreter", "ops"),
-    ("numpy", "protocols", "array", "creation", "operators", "random", "trace", "views"),
+    ("numpy", "protocols", "array", "creation", "joining", "operators", "random", "trace", "views"),
     ("autodiff", "batching", "calls", "control", "passes", "pytree"),
     ("schedule", "memory"),
     ("codegen",),

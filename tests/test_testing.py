@@ -264,3 +264,28 @@ def test_a_wrong_batch_rule_is_named():
 def test_the_docstrings_speak_the_truth(module):
     failed, tried = doctest.testmod(module, extraglobs={"np": np})
     assert tried and not failed
+
+
+def test_strings_among_the_arguments_stay():
+    testing.check_grads(lambda x, how: np.sin(x) if how == "sine" else x, (X, "sine"))
+
+
+def test_arguments_are_a_tuple():
+    with pytest.raises(
+        ArgumentError, match=r"check_vjp: args is a tuple of arguments, got ndarray\n.*try: check_vjp\(f"
+    ):
+        testing.check_vjp(np.sin, X)
+
+
+def test_a_function_in_float32_is_told_what_to_try():
+    def f(x):
+        return np.sin(x.astype(np.float32))
+
+    with pytest.raises(CheckError, match=r"try: eps=1e-2, rtol=1e-3: the function computes in float32"):
+        testing.check_grads(f, (X,), order=1)
+    testing.check_grads(f, (X,), order=1, eps=1e-2, rtol=1e-3, atol=1e-4)
+
+
+def test_an_argument_without_the_axis_of_examples_is_named():
+    with pytest.raises(ArgumentError, match=r"check_vmap: f64\[\] has no axis 0 of examples"):
+        testing.check_vmap(lambda x, y: x * y, (X, 2.0))

@@ -16,7 +16,6 @@ from .errors import TraceError, UnsupportedError, user_line
 from .operators import binary, in_place, kept, reflected
 from .ops.assign import assign
 from .ops.at import At
-from .ops.movement import ravel
 from .ops.subscript import subscript
 from .views import View, handle, index, store
 
@@ -80,6 +79,11 @@ class Array(Tracer):
     def mT(self) -> Any:
         """The last two axes exchanged."""
         return fnp.swapaxes(self, -1, -2)
+
+    @property
+    def real(self) -> Any:
+        """The array itself: there are no complex numbers here."""
+        return self
 
     def __len__(self) -> int:
         if not self.shape:
@@ -154,6 +158,9 @@ class Array(Tracer):
     __eq__, __ne__ = binary(fnp.equal), binary(fnp.not_equal)
     __hash__ = Tracer.__hash__
 
+    def __divmod__(self, other: Any) -> tuple:
+        return self // other, self % other
+
     def __neg__(self) -> Any:
         return fnp.negative(self)
 
@@ -212,13 +219,13 @@ class Array(Tracer):
         """`fnp.std`."""
         return fnp.std(self, axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
 
-    def max(self, axis: Any = None, *, keepdims: bool = False) -> Any:
+    def max(self, axis: Any = None, *, keepdims: bool = False, initial: Any = None) -> Any:
         """`fnp.max`."""
-        return fnp.max(self, axis, keepdims=keepdims)
+        return fnp.max(self, axis, keepdims=keepdims, initial=initial)
 
-    def min(self, axis: Any = None, *, keepdims: bool = False) -> Any:
+    def min(self, axis: Any = None, *, keepdims: bool = False, initial: Any = None) -> Any:
         """`fnp.min`."""
-        return fnp.min(self, axis, keepdims=keepdims)
+        return fnp.min(self, axis, keepdims=keepdims, initial=initial)
 
     def argmax(self, axis: Any = None, *, keepdims: bool = False) -> Any:
         """`fnp.argmax`."""
@@ -236,9 +243,9 @@ class Array(Tracer):
         """`fnp.any`."""
         return fnp.any(self, axis, keepdims=keepdims)
 
-    def reshape(self, *shape: Any) -> Any:
+    def reshape(self, *shape: Any, order: str = "C") -> Any:
         """`fnp.reshape`; the sizes as one tuple or as arguments."""
-        return fnp.reshape(self, shape[0] if len(shape) == 1 else shape)
+        return fnp.reshape(self, shape[0] if len(shape) == 1 else shape, order)
 
     def transpose(self, *axes: Any) -> Any:
         """`fnp.transpose`; the axes as one tuple or as arguments."""
@@ -246,21 +253,17 @@ class Array(Tracer):
             self, (axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes) or None
         )
 
-    def swapaxes(self, axis1: int, axis2: int) -> Any:
-        """`fnp.swapaxes`."""
-        return fnp.swapaxes(self, axis1, axis2)
-
     def squeeze(self, axis: Any = None) -> Any:
         """`fnp.squeeze`."""
         return fnp.squeeze(self, axis)
 
-    def ravel(self) -> Any:
+    def ravel(self, order: str = "C") -> Any:
         """`fnp.ravel`."""
-        return fnp.ravel(self)
+        return fnp.ravel(self, order)
 
-    def flatten(self) -> Any:
+    def flatten(self, order: str = "C") -> Any:
         """The elements as a vector of their own: a copy, where `ravel` is a view."""
-        return ravel(self)
+        return fnp.ravel(handle(self), order)
 
     def copy(self) -> Any:
         """A handle of its own on the same value: what is written to one is not seen by the other."""
@@ -270,14 +273,8 @@ class Array(Tracer):
         """`fnp.astype`; with ``copy=False`` the array itself where it has that dtype."""
         return fnp.astype(self, dtype, copy=copy)
 
-    def dot(self, other: Any) -> Any:
-        """`fnp.dot`."""
-        return fnp.dot(self, other)
-
-    def take(self, indices: Any, axis: Any = None) -> Any:
-        """`fnp.take`."""
-        return fnp.take(self, indices, axis)
-
+    dot, take, swapaxes = _method(fnp.dot), _method(fnp.take), _method(fnp.swapaxes)
+    round, conj, conjugate = _method(fnp.round), _method(fnp.conj), _method(fnp.conj)
     prod, cumsum, cumprod = _method(fnp.prod), _method(fnp.cumsum), _method(fnp.cumprod)
     diagonal, trace, repeat = _method(fnp.diagonal), _method(fnp.trace), _method(fnp.repeat)
 
@@ -300,7 +297,7 @@ class Array(Tracer):
         table = protocols.METHODS.get(method, {})
         if ufunc not in table:
             raise _unsupported(name)
-        if method != "__call__":
+        if method in ("reduce", "accumulate"):
             kwargs = {"axis": 0, **kwargs}
         result = _call(name, table[ufunc], inputs, kwargs)
         if target is None:
@@ -387,7 +384,8 @@ def _signature(fn: Callable) -> inspect.Signature:
 
 def _call(name: str, fn: Callable, args: Sequence[Any], kwargs: dict) -> Any:
     """``fn(*args, **kwargs)``; arguments that only NumPy has may be given at their defaults alone."""
-    given = {k: v for k, v in kwargs.items() if v is not None and v is not np._NoValue}
+    known = _signature(fn).parameters
+    given = {k: v for k, v in kwargs.items() if v is not np._NoValue and (v is not None or k in known)}
     if given.get("order") == "C" or given.get("order") == "K":
         del given["order"]
     try:

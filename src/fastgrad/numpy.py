@@ -6,9 +6,8 @@ Plain ``np.*`` functions find these through the tables of `protocols` when they 
 from __future__ import annotations
 
 import builtins
-import itertools
+import functools
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,24 @@ from .creation import full as full
 from .creation import linspace as linspace
 from .creation import ones as ones
 from .creation import zeros as zeros
-from .errors import DTypeError, ShapeError, user_line
+from .errors import DTypeError, ShapeError, UnsupportedError, user_line
+from .joining import (
+    append,
+    array_split,
+    atleast_1d,
+    atleast_2d,
+    broadcast_arrays,
+    column_stack,
+    concatenate,
+    dstack,
+    hstack,
+    split,
+    stack,
+    vstack,
+)
 from .ops import arrangement, comparison, movement, shaping
+from .ops import einsum as contraction
 from .ops.arrangement import (
-    diag,
-    diagonal,
     diff,
     meshgrid,
     repeat,
@@ -58,8 +70,7 @@ from .ops.comparison import (
     select,
     where,
 )
-from .ops.cumulative import cumprod, cumsum, prod
-from .ops.einsum import einsum
+from .ops.cumulative import accumulate, cumprod, cumsum, fold, prod
 from .ops.elementwise import (
     absolute,
     add,
@@ -68,8 +79,12 @@ from .ops.elementwise import (
     divide,
     exp,
     expm1,
+    fabs,
     floor,
     floor_divide,
+    fmax,
+    fmin,
+    isclose,
     isfinite,
     isinf,
     isnan,
@@ -91,8 +106,8 @@ from .ops.elementwise import (
 )
 from .ops.index import take
 from .ops.linalg import cross, dot, inner, kron, matmul, norm, outer, tensordot, trace, vdot, vecdot
-from .ops.movement import concatenate_p, pad, slice_axis
 from .ops.operands import as_dtype, aval, dtype_of, normalize_axis, operand, shape_of
+from .ops.padding import pad
 from .ops.pointwise import cast, copied, promote
 from .ops.power import power
 from .ops.reduce import (
@@ -110,8 +125,11 @@ from .ops.reduce import (
     sum,
     var,
 )
-from .ops.sampled import convolve, gradient, interp, polyval, trapezoid
+from .ops.rounding import copysign, heaviside, rint, round, sinc, trunc
+from .ops.sampled import convolve, correlate, gradient, interp, polyval, trapezoid
 from .ops.shaping import broadcast_to
+from .ops.statistics import corrcoef, cov, nanmean, nansum
+from .ops.subscript import getitem
 from .ops.transcendental import (
     arccos,
     arccosh,
@@ -132,16 +150,17 @@ from .ops.transcendental import (
     sinh,
     tan,
 )
-from .views import viewing
+from .views import View, contiguous, viewing
 
 # On a traced array these give views of it, as in NumPy.
-ravel, reshape = viewing(movement.ravel), viewing(shaping.reshape)
+_reshaped, diagonal, diag = viewing(shaping.reshape), viewing(arrangement.diagonal), viewing(arrangement.diag)
 squeeze, expand_dims = viewing(movement.squeeze), viewing(movement.expand_dims)
 transpose, swapaxes = viewing(movement.transpose), viewing(movement.swapaxes)
 moveaxis, flip = viewing(movement.moveaxis), viewing(movement.flip)
 fliplr, flipud = viewing(arrangement.fliplr), viewing(arrangement.flipud)
 rot90 = viewing(arrangement.rot90)
 abs, mod, true_divide, pow, bitwise_not = absolute, remainder, divide, power, invert
+around, fix = round, trunc
 amax, amin, permute_dims, radians, degrees = max, min, transpose, deg2rad, rad2deg
 asin, acos, atan, atan2, asinh, acosh, atanh = arcsin, arccos, arctan, arctan2, arcsinh, arccosh, arctanh
 pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
@@ -155,6 +174,43 @@ uint8, uint16, uint32, uint64, float32, float64 = (
     np.float64,
 )
 linalg = types.SimpleNamespace(norm=norm, matmul=matmul, cross=cross, outer=outer, vecdot=vecdot)
+
+_raveled, _renamed = viewing(movement.ravel), viewing(lambda x, subscripts: contraction.einsum(subscripts, x))
+
+
+def reshape(x: Any, shape: Any, order: str = "C") -> Any:
+    """`shaping.reshape`: the elements of ``x`` in another shape; ``order="F"`` counts the first axis fastest, as Fortran.
+
+    >>> reshape(np.array([1, 2, 3, 4]), (2, 2), "F")
+    array([[1, 3],
+           [2, 4]])
+    """
+    if not _fortran("reshape", order):
+        return _reshaped(x, shape)
+    sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    return transpose(_reshaped(transpose(x), sizes[::-1]))
+
+
+def ravel(x: Any, order: str = "C") -> Any:
+    """``x`` as a vector, in C order (or Fortran's, "F"): a view where its elements lie in that order, else a copy."""
+    x = transpose(x) if _fortran("ravel", order) else x
+    return movement.ravel(x) if isinstance(x, View) and not contiguous(x) else _raveled(x)
+
+
+def _fortran(op: str, order: str) -> bool:
+    if order not in ("C", "F", "K"):
+        raise UnsupportedError(f"{op}: order must be 'C' or 'F', got {order!r}", at=user_line())
+    return order == "F"
+
+
+@functools.wraps(contraction.einsum)
+def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
+    if len(operands) == 1 and isinstance(
+        operands[0], Tracer
+    ):  # what only names its axes anew is a view of it
+        return _renamed(operands[0], subscripts)
+    return contraction.einsum(subscripts, *operands, optimize=optimize)
+
 
 # --- conversion and copies ------------------------------------------------------------------------------------------
 
@@ -204,109 +260,7 @@ def _chosen(mask: Any, x: Any, y: Any) -> Any:
     return where(mask, x, y)
 
 
-# --- joining and splitting ------------------------------------------------------------------------------------------
-
-
-def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:
-    """``arrays`` one after the other along ``axis`` (raveled first when None), in their common dtype.
-
-    Raises: `ShapeError` where the other axes differ.
-
-    >>> concatenate([np.ones(1), np.zeros(2)])
-    array([1., 0., 0.])
-    """
-    values = promote(*arrays)
-    if not values:
-        raise ShapeError("concatenate: wants at least one array", at=user_line())
-    if axis is None:
-        values, axis = [ravel(v) for v in values], 0
-    ndim = len(shape_of(values[0]))
-    return concatenate_p(*values, axis=normalize_axis("concatenate", axis, ndim))
-
-
-def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
-    """``arrays`` of one shape side by side along a new axis.
-
-    >>> stack([np.zeros(3), np.ones(3)], axis=1).shape
-    (3, 2)
-    """
-    values = [operand(a) for a in arrays]
-    if len({shape_of(v) for v in values}) > 1:
-        got = ", ".join(str(aval(v)) for v in values)
-        raise ShapeError(f"stack: all shapes must be equal, got {got}", at=user_line())
-    return concatenate([expand_dims(v, axis) for v in values], axis)
-
-
-def _at_least(x: Any, ndim: int) -> Any:
-    x = operand(x)
-    shape = shape_of(x)
-    return reshape(x, (1,) * (ndim - len(shape)) + shape) if len(shape) < ndim else x
-
-
-def vstack(arrays: Sequence[Any]) -> Any:
-    """``arrays`` one below the other; vectors are rows."""
-    return concatenate([_at_least(a, 2) for a in arrays], 0)
-
-
-def hstack(arrays: Sequence[Any]) -> Any:
-    """``arrays`` beside each other: along axis 1, vectors along axis 0."""
-    values = [_at_least(a, 1) for a in arrays]
-    return concatenate(values, 0 if values and len(shape_of(values[0])) == 1 else 1)
-
-
-def column_stack(arrays: Sequence[Any]) -> Any:
-    """``arrays`` beside each other as columns of a matrix; vectors are columns."""
-    values = [operand(a) for a in arrays]
-    return concatenate([v if _ndim(v) > 1 else reshape(v, (-1, 1)) for v in values], 1)
-
-
-def _at_least_each(ndim: int, arrays: Sequence[Any]) -> Any:
-    values = [_at_least(a, ndim) for a in arrays]
-    return values[0] if len(values) == 1 else tuple(values)
-
-
-def atleast_1d(*arrays: Any) -> Any:
-    """Numbers as vectors of one element, other arrays as they are."""
-    return _at_least_each(1, arrays)
-
-
-def atleast_2d(*arrays: Any) -> Any:
-    """Numbers and vectors as matrices of one row, other arrays as they are."""
-    return _at_least_each(2, arrays)
-
-
-def append(x: Any, values: Any, axis: int | None = None) -> Any:
-    """``x`` and ``values`` one after the other along ``axis`` (both raveled when None)."""
-    return concatenate([x, values], axis)
-
-
-def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list:
-    """``x`` cut into equal sections, or at the given positions, along ``axis``.
-
-    Raises: `ShapeError` when equal sections do not fit.
-    """
-    x = operand(x)
-    axis = normalize_axis("split", axis, len(shape_of(x)))
-    n = shape_of(x)[axis]
-    if isinstance(indices_or_sections, int | np.integer):
-        if n % indices_or_sections:
-            raise ShapeError(f"split: {aval(x)} has no {indices_or_sections} equal sections", at=user_line())
-        size = n // int(indices_or_sections)
-        cuts = [size * i for i in range(1, int(indices_or_sections))]
-    else:
-        cuts = [slice(None, int(c)).indices(n)[1] for c in indices_or_sections]
-    bounds = [0, *cuts, n]
-    return [_section(x, axis, a, builtins.max(a, b)) for a, b in itertools.pairwise(bounds)]
-
-
-_section = viewing(slice_axis)
-
-
 # --- signatures that differ from the op's ---------------------------------------------------------------------------
-
-
-def _ndim(x: Any) -> int:
-    return len(shape_of(x))
 
 
 def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
@@ -318,3 +272,58 @@ def array_equal(x: Any, y: Any) -> Any:
     """Whether shapes and all elements are equal, bool."""
     x, y = operand(x), operand(y)
     return all(equal(x, y)) if shape_of(x) == shape_of(y) else np.False_
+
+
+def allclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    """Whether all elements are `isclose`, bool."""
+    return all(isclose(x, y, rtol, atol, equal_nan))
+
+
+def float_power(x: Any, y: Any) -> Any:
+    """`power` in float64."""
+    return power(astype(x, np.float64), y)
+
+
+def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
+    """``x`` at ``indices`` along ``axis``, each line of x by its own line of indices; the other axes broadcast.
+
+    Raises: `ShapeError` where the numbers of axes differ, errors of indices as ``x[i]``.
+
+    >>> take_along_axis(np.array([[1, 2], [3, 4]]), np.array([[1], [0]]), axis=1)
+    array([[2],
+           [3]])
+    """
+    x, indices = operand(x), operand(indices)
+    if axis is None:
+        return take(x, indices)
+    sizes, ndim = shape_of(x), len(shape_of(x))
+    if len(shape_of(indices)) != ndim:
+        raise ShapeError(
+            f"take_along_axis: {aval(indices)} must have as many axes as {aval(x)}", at=user_line()
+        )
+    axis = normalize_axis("take_along_axis", axis, ndim)
+    lines = [np.arange(n).reshape(-1, *(1,) * (ndim - 1 - i)) for i, n in enumerate(sizes)]
+    return getitem(x, tuple(indices if i == axis else line for i, line in enumerate(lines)))
+
+
+def real(x: Any) -> Any:
+    """``x`` itself: there are no complex numbers here."""
+    return x if isinstance(x, Tracer) else np.real(x)
+
+
+def imag(x: Any) -> Any:
+    """Zeros like ``x``."""
+    return zeros_like(x)
+
+
+def conj(x: Any) -> Any:
+    """``x``, in memory of its own: there are no complex numbers here."""
+    return copied(operand(x))
+
+
+conjugate = conj
+
+
+def ediff1d(x: Any) -> Any:
+    """The differences of neighbours in the raveled ``x``."""
+    return diff(movement.ravel(x))

@@ -9,6 +9,7 @@ import numpy as np
 
 from .core.graph import Tracer
 from .errors import DTypeError, ShapeError, user_line
+from .ops.operands import aval, operand
 from .ops.pointwise import cast
 from .views import View, store
 
@@ -54,7 +55,7 @@ def kept(a: Any, what: str, out: Any, other: Any, hint: str) -> Any:
     """``out``, which an op computed from ``a`` to replace it, in the dtype of ``a``; shape and kind must be kept."""
     if out.shape != a.shape:
         raise ShapeError(
-            f"{what}: keeps the shape of a, got {a.aval} and {getattr(other, 'aval', other)}",
+            f"{what}: keeps the shape of a, got {a.aval} and {aval(operand(other))}",
             hint=hint,
             at=user_line(),
         )

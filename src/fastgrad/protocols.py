@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +25,24 @@ def _where(condition: Any, *choices: Any) -> Any:
     return fnp.where(condition, *choices)
 
 
-def _sum_like(op: Callable[..., Any]) -> Callable[..., Any]:
-    """``op`` behind NumPy's positional order for sum and mean."""
-    return lambda x, axis=None, dtype=None, out=None, keepdims=False: op(
-        x, axis, dtype=dtype, keepdims=keepdims
-    )
+def _named_only(fn: Callable[..., Any], names: str) -> Callable[..., Any]:
+    """``fn``, which hands on ``**more``, as a function that takes no other keywords than ``names``."""
+    signature = inspect.signature(fn)
+    kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    kept += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names.split()]
+    fn.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    return fn
+
+
+def _sum_like(op: Callable[..., Any], names: str = "") -> Callable[..., Any]:
+    """``op`` behind NumPy's positional order for sum and mean; it also takes the keywords ``names``."""
+
+    def call(
+        x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, **more: Any
+    ) -> Any:
+        return op(x, axis, dtype=dtype, keepdims=keepdims, **more)
+
+    return _named_only(call, names)
 
 
 def _var_like(op: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,14 +52,24 @@ def _var_like(op: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-def _max_like(op: Callable[..., Any]) -> Callable[..., Any]:
-    """``op`` behind NumPy's positional order for max, argmax, all and their kin."""
-    return lambda x, axis=None, out=None, keepdims=False: op(x, axis, keepdims=keepdims)
+def _max_like(op: Callable[..., Any], names: str = "") -> Callable[..., Any]:
+    """``op`` behind NumPy's positional order for max, argmax, all and their kin; it also takes the keywords ``names``."""
+
+    def call(x: Any, axis: Any = None, out: Any = None, keepdims: bool = False, **more: Any) -> Any:
+        return op(x, axis, keepdims=keepdims, **more)
+
+    return _named_only(call, names)
 
 
 def _cumulative(op: Callable[..., Any]) -> Callable[..., Any]:
     """``op`` behind NumPy's positional order for cumsum and cumprod."""
     return lambda x, axis=None, dtype=None, out=None: op(x, axis, dtype=dtype)
+
+
+def _outer(op: Callable[..., Any], x: Any, y: Any) -> Any:
+    """``op`` of each element of ``x`` with each of ``y``: the axes of x, then those of y."""
+    x, y = operand(x), operand(y)
+    return op(fnp.reshape(x, (*shape_of(x), *(1,) * len(shape_of(y)))), y)
 
 
 def _size(x: Any, axis: int | None = None) -> int:
@@ -69,11 +94,12 @@ def _named(names: str) -> dict[Any, Callable[..., Any]]:
 
 UFUNCS: dict[np.ufunc, Callable[..., Any]] = _named(
     """
-    absolute add arccos arccosh arcsin arcsinh arctan arctan2 arctanh bitwise_and bitwise_or bitwise_xor cbrt ceil cos cosh
-    deg2rad degrees divide equal exp exp2 expm1 floor floor_divide greater greater_equal hypot invert isfinite isinf isnan
-    left_shift less less_equal log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor matmul
-    maximum minimum multiply negative not_equal positive power rad2deg radians reciprocal remainder right_shift sign sin
-    sinh sqrt square subtract tan tanh vecdot
+    absolute add arccos arccosh arcsin arcsinh arctan arctan2 arctanh bitwise_and bitwise_or bitwise_xor cbrt ceil
+    conjugate copysign cos cosh deg2rad degrees divide equal exp exp2 expm1 fabs float_power floor floor_divide fmax
+    fmin greater greater_equal heaviside hypot invert isfinite isinf isnan left_shift less less_equal log log10 log1p
+    log2 logaddexp logical_and logical_not logical_or logical_xor matmul maximum minimum multiply negative not_equal
+    positive power rad2deg radians reciprocal remainder right_shift rint sign sin sinh sqrt square subtract tan tanh
+    trunc vecdot
     """
 )
 """What each NumPy ufunc does on traced values."""
@@ -87,29 +113,40 @@ METHODS: dict[str, dict[np.ufunc, Callable[..., Any]]] = {
         np.minimum: fnp.min,
         np.logical_and: fnp.all,
         np.logical_or: fnp.any,
+        np.logaddexp: partial(fnp.fold, fnp.logaddexp),
     },
-    "accumulate": {np.add: fnp.cumsum, np.multiply: fnp.cumprod},
+    "accumulate": {
+        np.add: fnp.cumsum,
+        np.multiply: fnp.cumprod,
+        np.maximum: partial(fnp.accumulate, fnp.maximum),
+        np.minimum: partial(fnp.accumulate, fnp.minimum),
+        np.logaddexp: partial(fnp.accumulate, fnp.logaddexp),
+    },
+    "outer": {ufunc: partial(_outer, op) for ufunc, op in UFUNCS.items() if ufunc.nin == 2},
 }
-"""What the methods of ufuncs do on traced values: ``np.add.reduce``, ``np.add.accumulate``."""
+"""What the methods of ufuncs do on traced values: ``np.add.reduce``, ``np.add.accumulate``, ``np.subtract.outer``."""
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = _named(
     """
-    append array_equal astype atleast_1d atleast_2d average broadcast_to clip column_stack concatenate convolve copy
-    copyto count_nonzero cross diag diagonal diff dot einsum empty_like expand_dims flip fliplr flipud full_like
-    gradient hstack inner interp kron linspace meshgrid moveaxis nan_to_num ones_like outer pad polyval ravel repeat
-    reshape roll rot90 select split squeeze stack swapaxes take tensordot tile trace transpose trapezoid tril triu
-    vdot vstack zeros_like
+    allclose append around array_equal array_split astype atleast_1d atleast_2d average broadcast_arrays broadcast_to clip
+    column_stack concatenate convolve copy copyto corrcoef correlate count_nonzero cov cross diag diagonal diff dot dstack
+    ediff1d einsum empty_like expand_dims fix flip fliplr flipud full_like gradient hstack imag inner interp isclose kron
+    linspace meshgrid moveaxis nan_to_num ones_like outer pad polyval ravel real repeat reshape roll rot90 round select
+    sinc split squeeze stack swapaxes take take_along_axis tensordot tile trace transpose trapezoid tril triu vdot vstack
+    zeros_like
     """
 ) | {
-    np.sum: _sum_like(fnp.sum),
-    np.mean: _sum_like(fnp.mean),
-    np.prod: _sum_like(fnp.prod),
+    np.sum: _sum_like(fnp.sum, "initial where"),
+    np.mean: _sum_like(fnp.mean, "where"),
+    np.prod: _sum_like(fnp.prod, "initial"),
     np.cumsum: _cumulative(fnp.cumsum),
     np.cumprod: _cumulative(fnp.cumprod),
+    np.nansum: _sum_like(fnp.nansum),
+    np.nanmean: _sum_like(fnp.nanmean),
     np.var: _var_like(fnp.var),
     np.std: _var_like(fnp.std),
-    np.max: _max_like(fnp.max),
-    np.min: _max_like(fnp.min),
+    np.max: _max_like(fnp.max, "initial"),
+    np.min: _max_like(fnp.min, "initial"),
     np.ptp: _max_like(fnp.ptp),
     np.all: _max_like(fnp.all),
     np.any: _max_like(fnp.any),

@@ -146,20 +146,37 @@ def check_own(base: Tracer) -> None:
 # --- which reshapes share memory ------------------------------------------------------------------------------------
 
 
+_BY_STRIDES = (slice_p, flip_p, transpose_p, reshape_p)
+
+
 def shares(x: Tracer, steps: Sequence[Step]) -> bool:
     """Whether the elements that ``steps`` lead to, from ``x``, lie by strides in the memory of its base."""
-    if not any(s.prim is reshape_p for s in steps):
+    if not all(s.prim in _BY_STRIDES for s in steps):
+        return False
+    return not any(s.prim is reshape_p for s in steps) or _strides(x, steps) is not None
+
+
+def contiguous(x: Tracer) -> bool:
+    """Whether the elements of ``x`` lie in its base one after the other, in C order."""
+    strides, sizes = _strides(x, ()), x.aval.shape
+    if strides is None or 0 in sizes:
         return True
+    return all(n == 1 or s == t for n, s, t in zip(sizes, strides, _contiguous(sizes), strict=True))
+
+
+def _strides(x: Tracer, steps: Sequence[Step]) -> tuple[int, ...] | None:
+    """By which strides the elements that ``steps`` lead to lie in the base of ``x``; None where there are none."""
     base, path = (x.base, (*x.steps, *steps)) if isinstance(x, View) else (x, tuple(steps))
     shape = base.aval.shape
-    strides = _contiguous(shape)
+    strides: tuple[int, ...] | None = _contiguous(shape)
     for step in path:
+        assert strides is not None
         new = shape_after(step, shape)
-        after = _strides_after(step, shape, strides, new)
-        if after is None:
-            return False
-        shape, strides = new, after
-    return True
+        strides = _strides_after(step, shape, strides, new)
+        if strides is None:
+            return None
+        shape = new
+    return strides
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

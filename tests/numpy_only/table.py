@@ -16,6 +16,7 @@ import learning as le
 import numpy as np
 import optimisation as op
 import physics as ph
+import signals as si
 import statistics_by_hand as st
 
 
@@ -27,6 +28,7 @@ class Problem:
     make: Callable[[np.random.Generator], tuple]
     wrt: tuple[int, ...] = (0,)
     mapped: int = 0
+    writes: bool = False  # in place, which not every library of arrays takes
 
     @property
     def name(self) -> str:
@@ -291,5 +293,19 @@ PROBLEMS = [
     Problem(ge.antenna_gain, lambda r: (r.standard_normal(4), r.uniform(-1, 1, 5)), (0, 1)),
     Problem(ge.snell_path, lambda r: (np.sort(r.uniform(0, 3, 3)),)),
     Problem(ge.lens_map, lambda r: (r.standard_normal(5), r.uniform(0.5, 1.5)), (0, 1)),
+    Problem(si.heat_on_a_torus, normal(4, 5)),
+    Problem(si.edge_strength, lambda r: (r.random((4, 5)),)),
+    Problem(si.kernel_energy, normal(5, 2)),
+    Problem(si.autocorrelation, normal(12)),
+    Problem(si.windowed_sinc, lambda r: (r.uniform(-3, 3, 7),)),
+    Problem(si.largest_drawdown, lambda r: (0.1 * r.standard_normal(9) - 0.1,)),
+    Problem(si.sharpe_ratio, lambda r: (r.uniform(0.2, 1, 3), r.standard_normal((8, 3)) + 0.5), (0, 1)),
+    Problem(si.cross_entropy_by_label, normal(5, 3)),
+    Problem(
+        si.eliminate, lambda r: (r.random((4, 4)) + 4 * np.eye(4), r.standard_normal(4)), (0, 1), writes=True
+    ),
+    Problem(si.log_determinant, normal(4, 4), writes=True),
+    Problem(si.gaps_filled, normal(8)),
+    Problem(si.vectorised_sylvester, normal(3, 3)),
 ]
 """Every function; each is scalar or an array of floats."""

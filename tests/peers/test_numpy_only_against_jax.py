@@ -77,6 +77,8 @@ def close(ours: Any, theirs: Any) -> None:
 
 @every
 def test_values_and_derivatives_are_jaxs(jax: ModuleType, problem: Problem) -> None:
+    if problem.writes:
+        pytest.skip("JAX's arrays are not written to")
     args = problem.args()
     ours, arrays = of_floats(problem.f, args, problem.wrt)
     theirs, _ = of_floats(in_jax(problem.f.__module__)[problem.name], args, problem.wrt)

@@ -236,9 +236,9 @@ class Tensor(PyTorchNames):
         """`clone`."""
         return self.clone()
 
-    def flatten(self) -> Tensor:
+    def flatten(self, order: str = "C") -> Tensor:
         """`clone`, as a vector."""
-        return self.clone().ravel()
+        return self.clone().ravel(order)
 
     def astype(self, dtype: Any, copy: bool = True) -> Tensor:
         """A copy in ``dtype``; with ``copy=False`` the tensor itself where it has that dtype."""

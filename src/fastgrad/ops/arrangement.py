@@ -14,8 +14,8 @@ from .comparison import not_equal, where
 from .elementwise import subtract
 from .index import take
 from .movement import concatenate_p, flip, moveaxis, pad_p, ravel, slice_p, swapaxes
-from .operands import aval, dtype_of, normalize_axis, operand, shape_of
-from .pointwise import copied, promote
+from .operands import aval, dtype_of, normalize_axis, operand, shape_of, strong
+from .pointwise import copied, promote, unshared
 from .shaping import broadcast_to_p, reshape_p
 
 # --- roll diff ------------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
     parts = [p for p in (prepend, x, append) if p is not None]
     if len(parts) > 1:
         one = tuple(1 if i == axis else size for i, size in enumerate(shape_of(x)))
-        values = promote(*parts)
+        values = promote(*map(strong, parts))
         x = concatenate_p(*(v if shape_of(v) else broadcast_to_p(v, shape=one) for v in values), axis=axis)
     minus = not_equal if dtype_of(x).kind == "b" else subtract
     for _ in range(n):
@@ -160,7 +160,7 @@ def tile(x: Any, reps: int | Sequence[int]) -> Any:
     # [1, n] pairs of axes, the ones stretched: one broadcast and one reshape, no copy before the last.
     apart = reshape_p(x, shape=tuple(m for n in sizes for m in (1, n)))
     wide = broadcast_to_p(apart, shape=tuple(m for c, n in zip(counts, sizes, strict=True) for m in (c, n)))
-    return reshape_p(wide, shape=tuple(c * n for c, n in zip(counts, sizes, strict=True)))
+    return unshared(reshape_p(wide, shape=tuple(c * n for c, n in zip(counts, sizes, strict=True))))
 
 
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
@@ -177,8 +177,8 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
         wide = (*shape[: axis + 1], int(repeats), *shape[axis + 1 :])
         column = reshape_p(x, shape=(*shape[: axis + 1], 1, *shape[axis + 1 :]))
         joined = (*shape[:axis], shape[axis] * int(repeats), *shape[axis + 1 :])
-        return reshape_p(broadcast_to_p(column, shape=wide), shape=joined)
-    counts = np.asarray(_integers("repeat", np.asarray(repeats).tolist()))
+        return unshared(reshape_p(broadcast_to_p(column, shape=wide), shape=joined))
+    counts = np.asarray(_integers("repeat", np.asarray(repeats).tolist()), np.int64)
     return take(x, np.repeat(np.arange(shape_of(x)[axis]), counts), axis)
 
 
@@ -205,8 +205,10 @@ def rot90(x: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return flip(swapaxes(x, *axes), axes[0]) if turns == 1 else swapaxes(flip(x, axes[0]), *axes)
 
 
-def meshgrid(*xs: Any, indexing: str = "xy") -> list:
+def meshgrid(*xs: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple:
     """Coordinate matrices of coordinate vectors: each ``xs[i]`` varies along its own axis of the grid.
+
+    With ``sparse`` the other axes stay of size 1. What is traced is never shared, whatever ``copy`` says.
 
     >>> meshgrid(np.array([1, 2]), np.array([3, 4, 5]))[0].shape
     (3, 2)
@@ -218,6 +220,7 @@ def meshgrid(*xs: Any, indexing: str = "xy") -> list:
     grids = []
     for i, value in enumerate(values):
         column = reshape_p(value, shape=tuple(n if j == i else 1 for j, n in enumerate(sizes)))
-        grid = broadcast_to_p(column, shape=tuple(sizes))
-        grids.append(swapaxes(grid, 0, 1) if indexing == "xy" and len(sizes) > 1 else grid)
-    return grids
+        grid = column if sparse else broadcast_to_p(column, shape=tuple(sizes))
+        grid = swapaxes(grid, 0, 1) if indexing == "xy" and len(sizes) > 1 else grid
+        grids.append(unshared(grid) if copy else grid)
+    return tuple(grids)

@@ -15,7 +15,7 @@ from ..core.expr import MapBuilder
 from ..core.graph import Literal
 from ..core.primitive import Primitive
 from ..errors import DTypeError, user_line
-from .comparison import eq_p, equal, greater, less, lt_p, ne_p
+from .comparison import and_p, eq_p, equal, greater, less, less_equal, lt_p, ne_p, or_p, where
 from .operands import aval, dtype_of, operand
 from .pointwise import cast, copied, pointwise, promote, select_p, zero_like
 
@@ -315,7 +315,7 @@ def isfinite(x: Any) -> Any:
 
 def square(x: Any) -> Any:
     """``x * x`` elementwise."""
-    (x,) = promote(x)
+    (x,) = _no_bools(x)
     return mul_p(x, x)
 
 
@@ -325,3 +325,32 @@ def reciprocal(x: Any) -> Any:
     if dtype_of(x).kind != "f":
         raise DTypeError(f"reciprocal: wants floats, got {aval(x)}", hint="1 / x", at=user_line())
     return divide(1, x)
+
+
+def isclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    """Whether ``|x - y| <= atol + rtol * |y|`` elementwise, bool; infinities of one sign are close."""
+    x, y = promote(x, y, floats=True)
+    size = absolute(y)
+    near = and_p(
+        less_equal(absolute(sub_p(x, y)), add_p(*promote(mul_p(*promote(size, rtol)), atol))),
+        less(size, np.inf),
+    )
+    close = or_p(near, eq_p(x, y))
+    return or_p(close, and_p(ne_p(x, x), ne_p(y, y))) if equal_nan else close
+
+
+def fmax(x: Any, y: Any) -> Any:
+    """The larger of both elementwise; a NaN gives way to a number."""
+    x, y = promote(x, y)
+    return where(ne_p(x, x), y, where(ne_p(y, y), x, maximum(x, y)))
+
+
+def fmin(x: Any, y: Any) -> Any:
+    """The smaller of both elementwise; a NaN gives way to a number."""
+    x, y = promote(x, y)
+    return where(ne_p(x, x), y, where(ne_p(y, y), x, minimum(x, y)))
+
+
+def fabs(x: Any) -> Any:
+    """`absolute` in floating point: integers give float64."""
+    return absolute(promote(x, floats=True)[0])

@@ -245,20 +245,6 @@ pad_p = Primitive(
 )
 
 
-def pad(x: Any, pad_width: Any, mode: str = "constant") -> Any:
-    """``x`` with zeros around it: ``pad_width`` is one number, ``(before, after)``, or such a pair for each axis.
-
-    >>> pad(np.ones(2), (1, 2))
-    array([0., 1., 1., 0., 0.])
-    """
-    x = operand(x)
-    if mode != "constant":
-        raise ShapeError(f"pad: only mode='constant' (with zeros) is supported, got {mode!r}", at=user_line())
-    widths = np.broadcast_to(np.asarray(pad_width), (len(shape_of(x)), 2)).tolist()
-    lo, hi = tuple(w[0] for w in widths), tuple(w[1] for w in widths)
-    return pad_p(x, lo=lo, hi=hi, interior=(0,) * len(lo))
-
-
 # --- concatenate[axis] ----------------------------------------------------------------------------------------------
 
 

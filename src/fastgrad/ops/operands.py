@@ -80,6 +80,11 @@ def number(value: Any) -> bool | int | float | None:
     return value if isinstance(value, bool | int | float) and not isinstance(value, np.generic) else None
 
 
+def strong(value: Any) -> Any:
+    """``value``; of a Python number the array that NumPy makes of it where it joins arrays, int64 or float64."""
+    return value if number(value) is None or isinstance(value, Literal) else np.asarray(value)
+
+
 def normalize_axis(op: str, axis: Any, ndim: int) -> int:
     """``axis`` counted from the front; `ShapeError` when there is no such axis."""
     try:

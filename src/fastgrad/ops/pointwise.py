@@ -154,7 +154,12 @@ def copied(x: Any) -> Any:
 
     In a trace that is an equation which `passes.simplify` drops.
     """
-    return cast_p(x, dtype=dtype_of(x), weak=aval(x).weak) if isinstance(x, Tracer) else x
+    return cast_p(x, dtype=dtype_of(x), weak=aval(x).weak)
+
+
+def unshared(x: Any) -> Any:
+    """An array of its own where, outside a trace, ``x`` may lie in the memory of an operand; a traced value as it is."""
+    return x.copy() if isinstance(x, np.ndarray) and x.base is not None else x
 
 
 # --- select(condition, x, y) ----------------------------------------------------------------------------------------
@@ -229,7 +234,6 @@ def literal(value: Any, dtype: np.dtype) -> Literal:
             return Literal(dtype.type(value), weak)
         with np.errstate(all="ignore"):
             return Literal(dtype.type(value), weak)
-    except OverflowError:
-        raise DTypeError(
-            f"the Python integer {value} is out of bounds for {dtype.name}", at=user_line()
-        ) from None
+    except (OverflowError, ValueError):
+        kind = "Python integer" if isinstance(value, int) else "number"  # NaN and infinities are no integers
+        raise DTypeError(f"the {kind} {value} is out of bounds for {dtype.name}", at=user_line()) from None

@@ -18,8 +18,18 @@ from ..core.loops import Reduce
 from ..core.primitive import Primitive
 from ..errors import ShapeError, user_line
 from .comparison import eq_p, logical_not, logical_or, ne_p, truth
-from .elementwise import divide, isnan, mul_p, sqrt, sub_p
-from .operands import Axes, as_dtype, aval, dtype_of, normalize_axes, normalize_axis, operand, shape_of
+from .elementwise import add_p, divide, isnan, maximum, minimum, mul_p, sqrt, sub_p
+from .operands import (
+    Axes,
+    as_dtype,
+    aval,
+    dtype_of,
+    normalize_axes,
+    normalize_axis,
+    operand,
+    shape_of,
+    strong,
+)
 from .pointwise import cast, cast_p, promote, select_p, zero_like
 from .shaping import broadcast_to as broadcast_to
 from .shaping import broadcast_to_p as broadcast_to_p
@@ -34,10 +44,19 @@ def _keep(x: Any, reduced: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     return reshape_p(reduced, shape=tuple(1 if i in axes else n for i, n in enumerate(shape_of(x))))
 
 
-def sum(x: Any, axis: Axes = None, *, dtype: Any = None, keepdims: bool = False) -> Any:
+def sum(
+    x: Any,
+    axis: Axes = None,
+    *,
+    dtype: Any = None,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = True,
+) -> Any:
     """Sum over ``axis`` (an integer, several, or None for all). Bools and small integers add up in int64 or uint64.
 
-    Empty sums are 0. The order of additions depends on the sizes alone, never on threads.
+    Of the elements where the mask ``where`` holds, and of ``initial``. Empty sums are 0. The order of additions depends
+    on the sizes alone, never on threads.
 
     >>> sum(np.ones((2, 3)), axis=0)
     array([2., 2., 2.])
@@ -45,7 +64,19 @@ def sum(x: Any, axis: Axes = None, *, dtype: Any = None, keepdims: bool = False)
     x = operand(x)
     axes = normalize_axes("sum", axis, len(shape_of(x)))
     x = cast(x, as_dtype(dtype) if dtype is not None else sum_dtype(dtype_of(x)))
-    return _keep(x, reduce_sum_p(x, axes=axes), axes, keepdims)
+    x = _masked(x, where, 0)
+    out = _keep(x, reduce_sum_p(x, axes=axes), axes, keepdims)
+    return out if initial is None else add_p(out, cast(strong(operand(initial)), dtype_of(out)))
+
+
+def _masked(x: Any, mask: Any, neutral: Any) -> Any:
+    """``x`` where the mask, broadcast to it, holds; elsewhere what leaves a reduction as it is."""
+    if mask is True:
+        return x
+    mask = truth(mask)
+    if len(shape_of(mask)) > len(shape_of(x)):
+        raise ShapeError(f"where={aval(mask)} does not fit {aval(x)}", at=user_line())
+    return select_p(mask, *promote(x, dtype_of(x).type(neutral)))
 
 
 def sum_dtype(dtype: np.dtype) -> np.dtype:
@@ -55,8 +86,10 @@ def sum_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.uint64) if dtype.kind == "u" else dtype
 
 
-def mean(x: Any, axis: Axes = None, *, dtype: Any = None, keepdims: bool = False) -> Any:
-    """Arithmetic mean over ``axis``: the sum by the count. Integers average in float64; an empty mean is NaN.
+def mean(x: Any, axis: Axes = None, *, dtype: Any = None, keepdims: bool = False, where: Any = True) -> Any:
+    """Arithmetic mean over ``axis``, of where the mask ``where`` holds: the sum by the count.
+
+    Integers average in float64; an empty mean is NaN.
 
     >>> mean(np.array([[1, 2], [3, 5]]), axis=1)
     array([1.5, 4. ])
@@ -66,6 +99,10 @@ def mean(x: Any, axis: Axes = None, *, dtype: Any = None, keepdims: bool = False
         x = cast(x, as_dtype(dtype))
     (x,) = promote(x, floats=True) if dtype is None else (x,)
     axes = normalize_axes("mean", axis, len(shape_of(x)))
+    if where is not True:
+        chosen = broadcast_to(truth(where), shape_of(x))
+        count = cast(sum(chosen, axes, keepdims=keepdims), dtype_of(x))
+        return divide(sum(x, axes, keepdims=keepdims, where=chosen), count)
     total = _keep(x, reduce_sum_p(x, axes=axes), axes, keepdims)
     return divide(total, math.prod(shape_of(x)[a] for a in axes))
 
@@ -131,29 +168,38 @@ reduce_max_p = _extremum("max", np.max)
 reduce_min_p = _extremum("min", np.min)
 
 
-def _reduce(prim: Primitive, name: str, x: Any, axis: Axes, keepdims: bool) -> Any:
+def _reduce(prim: Primitive, name: str, x: Any, axis: Axes, keepdims: bool, initial: Any = None) -> Any:
     x = operand(x)
-    axes = normalize_axes(name, axis, len(shape_of(x)))
-    return _keep(x, prim(x, axes=axes), axes, keepdims)
+    shape = shape_of(x)
+    axes = normalize_axes(name, axis, len(shape))
+    if initial is None:
+        return _keep(x, prim(x, axes=axes), axes, keepdims)
+    initial = cast(strong(operand(initial)), dtype_of(x))
+    if builtins.any(shape[a] == 0 for a in axes):
+        kept = tuple(n for i, n in enumerate(shape) if i not in axes)
+        out = add_p(*promote(filled(x, kept, 0), initial))
+    else:
+        out = (maximum if prim is reduce_max_p else minimum)(prim(x, axes=axes), initial)
+    return _keep(x, out, axes, keepdims)
 
 
-def max(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Any:
-    """Largest element over ``axis``; NaN if there is one. Equal winners share the cotangent evenly.
+def max(x: Any, axis: Axes = None, *, keepdims: bool = False, initial: Any = None) -> Any:
+    """Largest element over ``axis``, ``initial`` included; NaN if there is one. Equal winners share the cotangent evenly.
 
     Raises: `ShapeError` over an empty axis.
 
     >>> max(np.array([[1, 5], [7, 2]]), axis=1)
     array([5, 7])
     """
-    return _reduce(reduce_max_p, "max", x, axis, keepdims)
+    return _reduce(reduce_max_p, "max", x, axis, keepdims, initial)
 
 
-def min(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Any:
-    """Smallest element over ``axis``; NaN if there is one. Equal winners share the cotangent evenly.
+def min(x: Any, axis: Axes = None, *, keepdims: bool = False, initial: Any = None) -> Any:
+    """Smallest element over ``axis``, ``initial`` included; NaN if there is one. Equal winners share the cotangent evenly.
 
     Raises: `ShapeError` over an empty axis.
     """
-    return _reduce(reduce_min_p, "min", x, axis, keepdims)
+    return _reduce(reduce_min_p, "min", x, axis, keepdims, initial)
 
 
 amax, amin = max, min

@@ -13,7 +13,7 @@ from .elementwise import add, divide, multiply, subtract
 from .index import take
 from .linalg import matmul
 from .movement import concatenate_p, flip, pad_p
-from .operands import aval, normalize_axis, operand, shape_of
+from .operands import aval, dtype_of, normalize_axis, number, operand, shape_of, strong
 from .pointwise import cast, promote
 from .reduce import sum
 from .shaping import filled, reshape_p
@@ -99,7 +99,9 @@ def _gradient_along(f: Any, h: Any, axis: int) -> Any:
     first = divide(subtract(slice_along(f, axis, 1, 2), slice_along(f, axis, 0, 1)), h)
     last = divide(subtract(slice_along(f, axis, -1, None), slice_along(f, axis, -2, -1)), h)
     inner = subtract(slice_along(f, axis, 2, None), slice_along(f, axis, None, -2))
-    return concatenate_p(first, divide(inner, multiply(2.0, h)), last, axis=axis)
+    double = multiply(2.0, h) if number(h) is None else 2.0 * h
+    parts = (first, divide(inner, double), last)
+    return concatenate_p(*(cast(part, dtype_of(f)) for part in parts), axis=axis)
 
 
 def polyval(p: Any, x: Any) -> Any:
@@ -108,13 +110,28 @@ def polyval(p: Any, x: Any) -> Any:
     >>> float(polyval(np.array([1.0, 2.0, 3.0]), 2.0))
     11.0
     """
-    p, x = promote(p, x)
+    p = operand(p)
     if len(shape_of(p)) != 1:
         raise ShapeError(f"polyval: wants a vector of coefficients, got {aval(p)}", at=user_line())
+    if not shape_of(p)[0]:
+        return filled(strong(x), shape_of(x), 0)
+    p, x = promote(p, strong(x))
     y = filled(x, shape_of(x), 0)
     for i in range(shape_of(p)[0]):
         y = add(multiply(y, x), take(p, i))
     return y
+
+
+def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
+    """``sum_j a[i + j] v[j]`` of two vectors: `convolve` with ``v`` reversed; same modes and errors.
+
+    >>> correlate(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0]))
+    array([2., 3.])
+    """
+    a, v = operand(a), operand(v)
+    if len(shape_of(a)) == len(shape_of(v)) == 1 and shape_of(a) < shape_of(v):
+        return flip(convolve(flip(a), v, mode))  # the windows of the longer, read from its end
+    return convolve(a, flip(v) if shape_of(v) else v, mode)
 
 
 def convolve(a: Any, v: Any, mode: str = "full") -> Any:

@@ -162,7 +162,9 @@ def _expand(x: Any, items: Sequence[Any]) -> list:
     ndim = len(shape_of(x))
     taken = [0 if i is None or i is Ellipsis else i.ndim if _is_static_mask(i) else 1 for i in items]
     dots = [i for i, item in enumerate(items) if item is Ellipsis]
-    if sum(taken) > ndim or len(dots) > 1:
+    if len(dots) > 1:
+        raise OutOfBoundsError("an index can hold one Ellipsis (...)", at=user_line())
+    if sum(taken) > ndim:
         raise OutOfBoundsError(f"too many indices: {sum(taken)} for {aval(x)}", at=user_line())
     at = dots[0] + 1 if dots else len(items)
     expanded: list[Any] = []

@@ -74,7 +74,8 @@ def normal(key: Any, shape: Any = (), dtype: Any = np.float64) -> Any:
 def truncated_normal(key: Any, lower: float, upper: float, shape: Any = (), dtype: Any = np.float64) -> Any:
     """Standard normal floats given that they lie in ``[lower, upper]``, Python numbers (either may be infinite).
 
-    Raises `ArgumentError` for bounds out of order, `UnsupportedError` for traced ones; else as `uniform`.
+    Raises `ArgumentError` for bounds out of order or beyond 37 (12 in float32) on one side,
+    `UnsupportedError` for traced ones; else as `uniform`.
 
     >>> bool(abs(truncated_normal(fastgrad.random.key(0), -2, 2, (100,))).max() <= 2)
     True
@@ -98,6 +99,11 @@ def truncated_normal(key: Any, lower: float, upper: float, shape: Any = (), dtyp
 
 def _truncated(k0: Any, k1: Any, lower: float, upper: float, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     below, within = _ndtr(lower), _ndtr(upper) - _ndtr(lower)
+    if not dtype.type(_ndtr(upper)) > np.finfo(dtype).tiny:
+        raise ArgumentError(
+            f"truncated_normal: {dtype.name} has no probabilities so far out, got a bound of {abs(upper)}",
+            at=user_line(),
+        )
     p = add_p(mul_p(_open(k0, k1, shape, dtype), Literal(dtype.type(within))), Literal(dtype.type(below)))
     return clip(ndtri_p(min_p(p, _below_one(dtype))), dtype.type(lower), dtype.type(upper))
 

@@ -138,14 +138,14 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None) -> Any:
         raise DTypeError(f"bernoulli: p is a probability, got {aval(p)}", at=user_line())
     dtype = np.dtype(np.float64) if value is not None else dtype_of(p)
     sizes = shape_of(p) if shape is None else draw_shape("bernoulli", shape)
-    out = less(uniform(key, sizes, dtype), convert(p, dtype))
-    if shape_of(out) != sizes:
+    have = shape_of(p)
+    if len(have) > len(sizes) or any(
+        n not in (1, m) for n, m in zip(have, sizes[len(sizes) - len(have) :], strict=True)
+    ):
         raise ShapeError(
-            f"bernoulli: shape {list(sizes)} does not hold p {aval(p)}",
-            hint=f"shape={shape_of(out)}",
-            at=user_line(),
+            f"bernoulli: shape {list(sizes)} does not hold p {aval(p)}", hint=f"shape={have}", at=user_line()
         )
-    return out
+    return less(uniform(key, sizes, dtype), convert(p, dtype))
 
 
 def categorical(key: Any, logits: Any, axis: int = -1, shape: Any = None) -> Any:
@@ -208,7 +208,8 @@ def choice(key: Any, a: Any, shape: Any = (), replace: bool = True, p: Any = Non
     """Rows of ``a`` along ``axis`` (of 0 ... a-1, if it is an integer), each as likely or with probabilities ``p``.
 
     ``p`` is a vector, one entry a row; it need not add up to 1. Raises `ArgumentError` for more rows than there are without
-    replacement, `UnsupportedError` for ``p`` without replacement, `ShapeError` where shapes do not fit.
+    replacement and for an array ``p`` below 0 or 0 throughout,
+    `UnsupportedError` for ``p`` without replacement, `ShapeError` where shapes do not fit.
 
     >>> choice(fastgrad.random.key(0), 10, (2, 3)).shape
     (2, 3)
@@ -238,6 +239,11 @@ def choice(key: Any, a: Any, shape: Any = (), replace: bool = True, p: Any = Non
         p = operand(p)
         if shape_of(p) != (n,):
             raise ShapeError(f"choice: p has an entry a row, {n}, got {aval(p)}", at=user_line())
+        if isinstance(p, np.ndarray) and not (np.all(p >= 0) and 0 < p.sum() < np.inf):
+            raise ArgumentError(
+                f"choice: p holds weights, none below 0 and not all 0, got {p.min()} to {p.max()}",
+                at=user_line(),
+            )
         rows = categorical(key, log(p), shape=shape)
     return rows if source is None else take(source, rows, axis=axis)
 

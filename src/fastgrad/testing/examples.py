@@ -36,6 +36,12 @@ def check_vmap(
     args = tuple(args)
     leaves, structure = pytree.flatten(args)
     axes = _spread(tuple(in_axes) if isinstance(in_axes, list) else in_axes, args)
+    for leaf, axis in zip(leaves, axes, strict=True):
+        if axis is not None and not -np.ndim(leaf) <= axis < np.ndim(leaf):
+            kind = Aval(np.shape(leaf), np.asarray(leaf).dtype)
+            raise ArgumentError(
+                f"check_vmap: {kind} has no axis {axis} of examples", hint="in_axes=(0, None)"
+            )
     sizes = {np.shape(leaf)[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None}
     if len(sizes) != 1 or 0 in sizes:
         raise ArgumentError(

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import numpy as fnp
 from .. import pytree
 from ..arguments import aval
-from ..errors import ArgumentError, CheckError
+from ..errors import ArgumentError, CheckError, user_line
 from ..forward import jvp
 from ..pullback import vjp
 
@@ -25,6 +26,7 @@ class Flat:
     names: list[str]
     out_names: list[str]
     derivative: str = ""  # "rev of fwd" where f is itself a derivative of the user's function
+    narrow: bool = False  # whether an output is float32: too coarse for steps that suit float64
 
     def values(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The outputs, by calling the function as it is: no derivative rule of it is looked at."""
@@ -48,8 +50,14 @@ class Flat:
 
 def flatten(check: str, f: Callable, args: Sequence[Any]) -> Flat:
     """``f`` at ``args`` as a function of its float leaves alone, taken to float64; other leaves stay as they are."""
+    if not isinstance(args, tuple | list):
+        raise ArgumentError(
+            f"{check}: args is a tuple of arguments, got {type(args).__name__}",
+            hint=f"{check}(f, (x,))",
+            at=user_line(),
+        )
     leaves, structure = pytree.flatten(tuple(args))
-    moving = [i for i, leaf in enumerate(leaves) if aval(leaf).dtype.kind == "f"]
+    moving = [i for i, leaf in enumerate(leaves) if _is_float(leaf)]
     if not moving:
         raise ArgumentError(
             f"{check}: no argument holds floats to differentiate by", hint="x.astype(np.float64)"
@@ -61,18 +69,26 @@ def flatten(check: str, f: Callable, args: Sequence[Any]) -> Flat:
             new[i] = value
         out = f(*pytree.unflatten(structure, new))
         pairs = zip(pytree.paths(out), pytree.flatten(out)[0], strict=True)
-        return [(name, leaf) for name, leaf in pairs if aval(leaf).dtype.kind == "f"]
+        return [(name, leaf) for name, leaf in pairs if _is_float(leaf)]
 
     def flat(*values: Any) -> list[Any]:
-        return [leaf for _, leaf in named(*values)]
+        return [fnp.asarray(leaf, np.float64) for _, leaf in named(*values)]
 
     arrays = [np.array(leaves[i], np.float64) for i in moving]
     with np.errstate(all="ignore"):
-        out_names = [f"output{name}" for name, _ in named(*(a.copy() for a in arrays))]
+        found = named(*(a.copy() for a in arrays))
+    out_names = [f"output{name}" for name, _ in found]
+    narrow = any(aval(leaf).dtype.itemsize < 8 for _, leaf in found)
     if not out_names:
         raise ArgumentError(f"{check}: the function returns no floats")
     paths = pytree.paths(tuple(args))
-    return Flat(check, flat, arrays, [f"args{paths[i]}" for i in moving], out_names)
+    return Flat(check, flat, arrays, [f"args{paths[i]}" for i in moving], out_names, "", narrow)
+
+
+def _is_float(leaf: Any) -> bool:
+    """Whether a leaf is differentiated; strings and functions stay as they are, as under `fastgrad.jit`."""
+    static = isinstance(leaf, str | bytes) or callable(leaf)
+    return not static and aval(leaf).dtype.kind == "f"
 
 
 # The derivatives that are checked, as traceable functions of flat arguments.

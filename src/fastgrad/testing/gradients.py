@@ -172,6 +172,7 @@ def _derivative(flat: Flat, mode: str, backend: str | None, rng: np.random.Gener
         [*flat.names, *(f"the {word} of {name}" for name in ins)],
         [f"the {word} of {name}" for name in outs],
         flat.how(mode),
+        flat.narrow,
     )
 
 
