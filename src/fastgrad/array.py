@@ -340,7 +340,7 @@ class Array(Tracer):
     def __index__(self) -> NoReturn:
         raise TraceError(
             f"a traced value {self.aval} as a Python index or size: its value is not known while tracing",
-            hint="np.take(x, i, axis=0)",
+            hint="fnp.take(x, i, axis=0)",
             at=user_line(),
         )
 
@@ -353,9 +353,12 @@ class Array(Tracer):
         self._no_number(".tolist()")
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
+        hint = "np.zeros_like(x), fnp.zeros or np.stack build traced arrays"
+        if self.aval.dtype.kind in "iu":  # most often the index of a plain array: NumPy asks for its number
+            hint = "fnp.take(x, i, axis=0) reads a plain array; " + hint
         raise TraceError(
             f"a traced value {self.aval} cannot be stored in a NumPy array or converted to one",
-            hint="np.zeros_like(x), fnp.zeros or np.stack build traced arrays",
+            hint=hint,
             at=user_line(),
         )
 

@@ -9,7 +9,9 @@ import pytest
 from programs import BACKENDS, graph_of
 
 import fastgrad as fg
+import fastgrad.control.while_
 import fastgrad.numpy as fnp
+from fastgrad import pytree
 from fastgrad.interpreter import evaluate
 
 X = np.array([1.0, 2.0, 4.0])
@@ -111,6 +113,7 @@ def test_only_the_branch_taken_runs():
 def test_an_index_is_clamped():
     branches = [lambda x: x, lambda x: x * 10]
     assert [fg.switch(i, branches, np.array(2.0)) for i in (-5, 0, 1, 5)] == [2, 2, 20, 20]
+    assert fg.switch(np.uint64(2**63 + 1), branches, np.array(2.0)) == 20  # beyond int64, not below zero
 
 
 def test_a_predicate_that_is_a_number_holds_where_it_is_not_zero():
@@ -161,3 +164,47 @@ def test_a_gradient_inside_a_body(backend: str):
 
     np.testing.assert_allclose(fg.jit(root, backend=backend)(np.array(2.0)), np.sqrt(2), rtol=1e-6)
     np.testing.assert_allclose(fg.grad(root, backend=backend)(np.array(2.0)), 0.5 / np.sqrt(2), rtol=1e-4)
+
+
+@backends
+def test_results_that_are_consts_or_slices_stay_whole_in_reverse(backend: str):
+    """A const that backward reads may be put out by every step as well: backward reads the const, not the stack."""
+
+    def f(a, xs):
+        last, (consts, slices) = fg.scan(lambda c, x: (np.sin(c * a) + x * a, (a, x)), a, xs)
+        return (last**2).sum() + (consts**2).sum() + (slices * a).sum()
+
+    def written_out(a, xs):
+        c = a
+        for i in range(3):
+            c = np.sin(c * a) + xs[i] * a
+        return (c**2).sum() + 3 * (a**2).sum() + (xs * a).sum()
+
+    a, xs = np.array([0.3, -0.7]), np.array([[0.1, 2.0], [-1.0, 0.4], [0.5, 0.6]])
+    for derive in (fg.grad, fg.hessian):
+        got = derive(f, argnums=(0, 1), backend=backend)(a, xs)
+        expected = derive(written_out, argnums=(0, 1), backend="numpy")(a, xs)
+        for x, y in zip(pytree.flatten(got)[0], pytree.flatten(expected)[0], strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-12)
+
+
+@backends
+def test_a_carry_of_bools_is_an_or(backend: str):
+    f = fg.jit(lambda c, xs: fg.scan(lambda c, x: (c + x, x), c, xs), backend=backend)
+    any_, ys = f(np.array([False, True, False]), np.array([[True, False, False], [True, False, False]]))
+    assert any_.dtype == ys.dtype == np.bool_ and any_.tolist() == [True, True, False]
+
+
+@backends
+def test_numbers_of_a_long_loop_are_counted(backend: str, monkeypatch):
+    """They are no array that grows with the loop, and say the same."""
+    f = lambda x: fg.fori_loop(-1, 4, lambda i, v: v * 0.5 + i * v, x)  # noqa: E731
+    x = np.array([1.0, 2.0])
+    listed = fg.jit(f, backend=backend)(x), fg.jacrev(f, backend=backend)(x)
+    monkeypatch.setattr(fastgrad.control.while_, "_LISTED", 3)
+    g = lambda x: f(x)  # noqa: E731
+    counted = fg.jit(g, backend=backend)(x), fg.jacrev(g, backend=backend)(x)
+    for a, b in zip(listed, counted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+    graph = graph_of(lambda x: (f(x),), [x])
+    assert not graph.captured and fg.fori_loop(2, 1, lambda i, v: v + i, 5) == 5

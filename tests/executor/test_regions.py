@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -182,3 +183,34 @@ def test_an_error_in_a_loop_leaves_the_program_usable():
         again = jitted(table, good)
         assert again[0] == want[0] == 9.0
         np.testing.assert_array_equal(again[1], want[1])
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
+def test_a_loop_without_an_end_can_be_stopped():
+    """However little one iteration costs: nobody knows how many there are."""
+    f = fg.jit(lambda n: fg.while_loop(lambda i: i < n, lambda i: i + 1, 0), threads=1)
+    assert f(7) == 7
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            f(2**60)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert f(7) == 7
+
+
+def test_bounds_beyond_what_words_hold():
+    """Estimates of loops in loops multiply, and a bound may be any number."""
+
+    def f(x):
+        inner = lambda v: fg.while_loop(lambda w: w < 8.0, lambda w: w * 2, v + 1, bound=10**30)  # noqa: E731
+        outer = lambda v: fg.while_loop(lambda w: w < 32.0, inner, v, bound=2**39)  # noqa: E731
+        return fg.while_loop(lambda v: v < 128.0, lambda v: outer(v) * 4, x, bound=2**39)
+
+    assert fg.jit(f)(1.0) == fg.jit(f, backend="numpy")(1.0)

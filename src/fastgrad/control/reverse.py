@@ -116,8 +116,10 @@ def pull_steps(
     own = halves.forward.inputs
     first, second = e + consts, e + consts + carry  # where carries, and where xs begin
     place = {v: i for i, v in enumerate(own)}
+    whole = {v for v, i in place.items() if not first <= i < second}  # consts and xs: there, whatever is put out
     ys = {v: i for i, v in enumerate(halves.forward.outputs[:outs]) if i >= carry and isinstance(v, Var)}
-    new = [v for v in halves.residuals if not (v in place and not first <= place[v] < second) and v not in ys]
+    ys = {v: i for v, i in ys.items() if v not in whole}
+    new = [v for v in halves.residuals if v not in whole and v not in ys]
     forward = replace(halves.forward, outputs=(*halves.forward.outputs[:outs], *new))
     operands = [*halves.extra, *inputs]
     limit = (

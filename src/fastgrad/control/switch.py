@@ -21,6 +21,7 @@ from ..core.primitive import Primitive
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError, user_line
 from ..interpreter import runner
 from ..ops.comparison import greater_equal, truth
+from ..ops.elementwise import minimum
 from ..ops.operands import shape_of
 from ..ops.pointwise import convert, promote, select_p
 from ..ops.shaping import reshape_p
@@ -252,6 +253,8 @@ def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
         raise ShapeError(
             f"switch: the index must be an integer scalar, got {kind}", hint=hint, at=user_line()
         )
+    if kind.dtype == np.uint64:  # beyond int64 it would come out negative
+        index = minimum(index, np.uint64(len(branches)))
     return _switch("switch", convert(index, np.dtype(np.int64)), branches, operands)
 
 

@@ -292,19 +292,25 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         kind = scalar_aval_of(value)
         if kind.shape or kind.dtype.kind not in "iu":
             raise DTypeError(f"fori_loop: {name} must be an integer, got {kind}", at=user_line())
-    if not isinstance(lower, Tracer) and not isinstance(upper, Tracer):
-        numbers = np.arange(operator.index(lower), operator.index(upper), dtype=_INT)
-        return scan(lambda val, i: (body_fun(_as_python(i), val), None), init_val, numbers)[0]
-    first, last = (convert(v, _INT) if isinstance(v, Tracer) else operator.index(v) for v in (lower, upper))
-
     def body(state: tuple) -> tuple:
         i, val = state
         return i + 1, body_fun(_as_python(i), val)
+
+    if not isinstance(lower, Tracer) and not isinstance(upper, Tracer):
+        start, stop = operator.index(lower), operator.index(upper)
+        if stop - start <= _LISTED:
+            numbers = np.arange(start, stop, dtype=_INT)
+            return scan(lambda val, i: (body_fun(_as_python(i), val), None), init_val, numbers)[0]
+        return scan(lambda state, _: (body(state), None), (_INT.type(start), init_val), length=stop - start)[0][1]
+    first, last = (convert(v, _INT) if isinstance(v, Tracer) else operator.index(v) for v in (lower, upper))
 
     return while_loop(lambda state: state[0] < last, body, (first, init_val))[1]
 
 
 _INT = np.dtype(np.int64)
+_LISTED = 1 << 16
+"""Numbers of a loop up to which they are slices, so that what depends on them alone can leave the loop; further on, where
+they would fill megabytes, they are counted."""
 
 
 def _as_python(i: Any) -> Any:

@@ -22,6 +22,11 @@ TURN_NS = 10
 """What a row that is no kernel takes."""
 GUESSED_TRIPS = 100
 """How often a while loop is taken to run, when its time is estimated."""
+LONG_NS = 1e6
+"""What a run with such a loop is taken to last at least: it may never end, so it has to let other Python threads in and
+look for signals, whatever one iteration costs."""
+LONGEST_NS = 1e18
+"""Estimates end here, as do the words that hold them: loops in loops to a high bound multiply."""
 _SPACES = {"arena": abi.ARENA, "state": abi.STATE, "input": abi.INPUT, "output": abi.OUTPUT}
 
 
@@ -185,6 +190,8 @@ class _Assembler:
         self.rows[loop.row][abi.TARGET] = last + 1
         self.times //= _estimated(loop.trips)
         self.cost += TURN_NS * self.times * _estimated(loop.trips)
+        if _unknown(loop.trips):
+            self.cost = max(self.cost, LONG_NS)
 
     # -- regions -----------------------------------------------------------------------------------------------------
 
@@ -262,6 +269,7 @@ class _Assembler:
         header[abi.N_WORDS] = len(self.template)
         header[abi.WORDS_AT] = header[abi.RELOCS_AT] + abi.RELOC * len(self.relocs)
         header[abi.BLOCKS_AT] = header[abi.WORDS_AT] + len(self.template)
+        self.cost = min(self.cost, LONGEST_NS)
         header[abi.N_KERNELS], header[abi.COST] = len(self.texts), int(self.cost)
         header[abi.N_PARALLEL] = sum(row[abi.KIND] == abi.PARALLEL for row in self.rows)
         rows = (x for row in self.rows for x in row)
@@ -320,8 +328,12 @@ class _Frame:
         return self.scratch.at(first, Move(self.loop, second - first, True))
 
 
+def _unknown(trips: int) -> bool:
+    return trips >= 1 << 40
+
+
 def _estimated(trips: int) -> int:
-    return max(1, trips if trips < 1 << 40 else GUESSED_TRIPS)
+    return max(1, GUESSED_TRIPS if _unknown(trips) else trips)
 
 
 def _worth_sharing(source: Source) -> bool:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from ..batching import batch
 from ..core.graph import Atom, Eqn, Graph, Literal, Var
 from ..core.loops import Region
@@ -136,8 +138,8 @@ def _sums(loop: Loop, after: list[Eqn], zero: set[Var], products: bool) -> None:
         uses = counts(loop.eqns, outputs)
         init, inner, new, result = carry
         terms, adds = _terms(new, inner, made, uses)
-        if terms.count(inner) != 1 or uses[inner] != 1:
-            continue
+        if terms.count(inner) != 1 or uses[inner] != 1 or inner.aval.dtype == np.bool_:
+            continue  # of bools, + is "or", and sum counts
         varying = dependent(loop.eqns, {c[1] for c in loop.carries} | {v for _, v in loop.xs})
         totals: list[tuple[list[Eqn], Atom]] = []
         left: list[Atom] = []

@@ -38,7 +38,7 @@ def _scan(eqn: Eqn, reads: tuple, writes: tuple, schedule: Callable[[Graph], Sch
 def _while(eqn: Eqn, reads: tuple, writes: tuple, schedule: Callable[[Graph], Schedule]) -> Region:
     p = eqn.params
     parts = (schedule(p["cond"]), schedule(p["body"]))
-    trips = ENDLESS if p["bound"] is None else p["bound"]
+    trips = ENDLESS if p["bound"] is None else min(p["bound"], ENDLESS)
     shared = (p["cond_consts"], p["body_consts"])
     return Region("while", parts, reads, writes, shared, len(writes), trips, False, (eqn,))
 
