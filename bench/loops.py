@@ -228,7 +228,8 @@ CONTESTANTS: dict[str, dict[str, Callable[[int], Callable[[], Any]]]] = {
 
 def race(report: Report, options: Any, what: str) -> dict[str, float]:
     """Medians of all contestants that are installed, whose numbers agree."""
-    found, failed = {}, {}
+    found: dict[str, Remote] = {}
+    failed: dict[str, str] = {}
     for name in CONTESTANTS[what]:
         try:
             found[name] = Remote(
