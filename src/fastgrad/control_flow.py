@@ -7,7 +7,7 @@ On arrays each is the jitted function of its operands: compiled once for each si
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from . import pytree
@@ -73,11 +73,10 @@ def cond(pred: Any, true_fun: Callable, false_fun: Callable, *operands: Any) -> 
 
 @functools.wraps(_switch)
 def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
-    branches = tuple(branches)
+    branches = tuple(branches) if isinstance(branches, Iterable) else branches
 
     def run(index: Any, *operands: Any) -> Any:
         return _switch(index, branches, *operands)
 
-    return _compiled(
-        branches[0] if branches else None, "switch", {"branches": branches}, run, (index, *operands)
-    )
+    owner = branches[0] if isinstance(branches, tuple) and branches else None
+    return _compiled(owner, "switch", {"branches": branches}, run, (index, *operands))

@@ -12,6 +12,7 @@ from .core.aval import aval_of
 from .core.graph import Graph, Literal, Var
 from .errors import ArgumentError, OutOfBoundsError, ShapeError
 from .interpreter import interpret
+from .ops.index import INDEX_OPERAND
 from .passes.dce import dce
 from .passes.inline import inline
 
@@ -69,8 +70,8 @@ def index_check(graph: Graph, n_params: int) -> IndexCheck:
     known: set[Var] = {*inputs, *(v for v, _ in graph.captured)}
     eqns, checks = [], []
     for eqn in graph.eqns:
-        if eqn.prim.name in _INDEX_OPERAND:
-            index = eqn.inputs[_INDEX_OPERAND[eqn.prim.name]]
+        if eqn.prim.name in INDEX_OPERAND:
+            index = eqn.inputs[INDEX_OPERAND[eqn.prim.name]]
             if index in known:
                 size = (
                     eqn.params["size"]
@@ -96,7 +97,3 @@ def index_check(graph: Graph, n_params: int) -> IndexCheck:
                 )
 
     return check
-
-
-_INDEX_OPERAND = {"check_index": 0, "take": 1, "scatter_add": 1, "scatter": 1}
-"""Where the indices stand among an op's inputs."""

@@ -69,12 +69,24 @@ TABLE = [
     (lambda x: fg.cond(True, lambda v: (v, v), lambda v: v, x), ShapeError,
      "cond: branches must return one structure", None),
     (lambda x: fg.switch(1, [lambda v: v, lambda v: v, lambda v: v[0]], x), ShapeError,
-     "result is f32[3,4] from branches[0] and f32[4] from branches[2]", None),
+     "result is f32[3,4] from branches[0] and f32[4] from branches[2]",
+     "np.broadcast_to(x, (3, 4))"),
     (lambda x: fg.switch(0, [], x), ArgumentError, "switch: wants at least one branch, got none", None),
     (lambda x: fg.switch(x[0, 0] > 0, [lambda: 1], ), ShapeError,
      "switch: the index must be an integer scalar, got bool[]", "fg.cond"),
     (lambda x: fg.switch(x[0, 0], [lambda: 1]), ShapeError,
      "switch: the index must be an integer scalar, got f32[]", None),
+    (lambda x: fg.switch(0, np.sin, x), TraceError, "switch: branches must be a list of functions, got ufunc", None),
+    (lambda x: fg.switch(None, [np.sin], x), DTypeError,
+     "switch: index: expected an array or a number, got NoneType", None),
+    (lambda x: fg.cond("yes", np.sin, np.cos, x), DTypeError,
+     "cond: pred: expected an array or a number, got str", None),
+    (lambda x: fg.fori_loop(0, None, lambda i, v: v, x), DTypeError,
+     "fori_loop: upper: expected an array or a number, got NoneType", None),
+    (lambda x: fg.while_loop(lambda v: None, lambda v: v, x), ShapeError,
+     "while_loop: the condition must be a bool scalar, got None", None),
+    (lambda x: fg.cond(True, lambda v: None, lambda v: v, x), ShapeError,
+     "cond: branches must return one structure, false_fun gives *, true_fun gives None", None),
 ]  # fmt: skip
 
 
@@ -86,6 +98,12 @@ def test_bad_loops(fn, error, message, hint):
     assert message in text
     assert "at test_errors.py:" in text
     assert hint is None or hint in text.split("try:")[1]
+
+
+def test_shapes_that_no_broadcast_makes_one_get_no_such_hint():
+    with pytest.raises(ShapeError) as caught:
+        fg.cond(True, lambda v: v[:2], lambda v: v[:3], Z)
+    assert caught.value.hint is None
 
 
 def test_errors_are_the_same_on_arrays():

@@ -6,6 +6,7 @@
     segments            the same in √n memory
     linear              backward graphs without the cotangents that are zero
     while_    while_p   a loop until a condition fails
+    guard               indices of branches that run for elements which did not choose them
     switch    switch_p  one of several branches
 
 A body closes over nothing: what the user's function read from outside are its first inputs, the ``consts``. Rules take

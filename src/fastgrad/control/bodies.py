@@ -110,7 +110,7 @@ def kept(op: str, carry: Leaves, avals: Sequence[Aval], out: Any, promoted: dict
     after = Leaves(op, "carry", out)
     if after.structure != carry.structure:
         raise ShapeError(
-            f"{op}: the carry must keep its structure, it came in as {_nesting(carry)} and left as {_nesting(after)}",
+            f"{op}: the carry must keep its structure, it came in as {nesting(carry)} and left as {nesting(after)}",
             hint="return the carry nested as init is",
             at=user_line(),
         )
@@ -141,7 +141,8 @@ def kept(op: str, carry: Leaves, avals: Sequence[Aval], out: Any, promoted: dict
     return values
 
 
-def _nesting(leaves: Leaves) -> str:
+def nesting(leaves: Leaves) -> str:
+    """How a value nests, leaves as stars."""
     return str(leaves.structure).removeprefix("PyTreeSpec(").split(", namespace=")[0].removesuffix(")")
 
 
@@ -162,3 +163,11 @@ def initial(carry: Leaves, avals: Sequence[Aval]) -> list[Any]:
 def scalar_aval_of(value: Any) -> Aval:
     """Aval of an operand (a tracer, an array, a number)."""
     return aval(operand(value))
+
+
+def number_aval(op: str, what: str, value: Any) -> Aval:
+    """The aval of an argument that is to be one number; the error for what is no array says which argument."""
+    try:
+        return scalar_aval_of(value)
+    except FastgradError as error:
+        raise type(error)(f"{op}: {what}: {error.message}", hint=error.hint, at=user_line()) from None

@@ -116,7 +116,9 @@ def pull_steps(
     own = halves.forward.inputs
     first, second = e + consts, e + consts + carry  # where carries, and where xs begin
     place = {v: i for i, v in enumerate(own)}
-    whole = {v for v, i in place.items() if not first <= i < second}  # consts and xs: there, whatever is put out
+    whole = {
+        v for v, i in place.items() if not first <= i < second
+    }  # consts and xs: there, whatever is put out
     ys = {v: i for i, v in enumerate(halves.forward.outputs[:outs]) if i >= carry and isinstance(v, Var)}
     ys = {v: i for v, i in ys.items() if v not in whole}
     new = [v for v in halves.residuals if v not in whole and v not in ys]

@@ -6,7 +6,7 @@ of equal shapes and dtypes. `cond` is a switch between two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,15 +18,27 @@ from ..core.aval import Aval, result_type
 from ..core.graph import Graph, Var, verify
 from ..core.loops import Region
 from ..core.primitive import Primitive
-from ..errors import ArgumentError, DTypeError, GraphError, ShapeError, user_line
+from ..errors import ArgumentError, DTypeError, GraphError, ShapeError, TraceError, user_line
 from ..interpreter import runner
-from ..ops.comparison import greater_equal, truth
+from ..ops.comparison import equal, greater_equal, less, truth
 from ..ops.elementwise import minimum
 from ..ops.operands import shape_of
 from ..ops.pointwise import convert, promote, select_p
+from ..ops.reduce import any as any_
 from ..ops.shaping import reshape_p
 from ..trace import close, inline, trace
-from .bodies import Leaves, bind, check_callable, check_operands, closed, scalar_aval_of, zeros
+from .bodies import (
+    Leaves,
+    bind,
+    check_callable,
+    check_operands,
+    closed,
+    nesting,
+    number_aval,
+    scalar_aval_of,
+    zeros,
+)
+from .guard import guarded, may_be_refused
 from .linear import without_zeros
 
 # --- switch[branches] -------------------------------------------------------------------------------------------------
@@ -106,13 +118,25 @@ def _batch(args: Sequence[Any], batched: Sequence[bool], *, branches: tuple[Grap
         for graph in graphs:
             joint.add(graph)
         return bind(switch_p, [index, *joint.values, *operands], branches=joint.branches()), carried
-    results = inline(graphs[0], operands)
-    for i, graph in enumerate(graphs[1:], 1):
-        taken = greater_equal(index, i)
-        results = [
-            _chosen(taken, new, old) for new, old in zip(inline(graph, operands), results, strict=True)
-        ]
+    results: list[Any] = []
+    for i, (branch, graph) in enumerate(zip(branches, graphs, strict=True)):
+        given = operands
+        if len(branches) > 1 and may_be_refused(branch):
+            alive = _taken(index, i, len(branches))
+            given = [alive, any_(alive), *operands]
+            inputs = [True, False, *batched[1:]]
+            graph, _ = batching.batch(guarded(branch, batched[1:]), inputs, size, carried)
+        new = inline(graph, given)
+        chosen = greater_equal(index, i)
+        results = [_chosen(chosen, a, b) for a, b in zip(new, results, strict=True)] if i else new
     return results, carried
+
+
+def _taken(index: Any, i: int, count: int) -> Any:
+    """Which elements take branch ``i`` of several, the first and the last of them also those beyond."""
+    if i == 0:
+        return less(index, 1)
+    return greater_equal(index, i) if i == count - 1 else equal(index, i)
 
 
 def _chosen(taken: Any, new: Any, old: Any) -> Any:
@@ -243,11 +267,15 @@ def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
     >>> switch(1, [np.sin, np.square], np.array(3.0))
     array(9.)
     """
+    if not isinstance(branches, Iterable):
+        raise TraceError(
+            f"switch: branches must be a list of functions, got {type(branches).__name__}", at=user_line()
+        )
     branches = list(branches)
     if not branches:
         raise ArgumentError("switch: wants at least one branch, got none", at=user_line())
     check_callable("switch", **{f"branches[{i}]": fn for i, fn in enumerate(branches)})
-    kind = scalar_aval_of(index)
+    kind = number_aval("switch", "index", index)
     if kind.shape or kind.dtype.kind not in "iu":
         hint = "fg.cond" if kind.dtype.kind == "b" else None
         raise ShapeError(
@@ -269,7 +297,7 @@ def cond(pred: Any, true_fun: Callable, false_fun: Callable, *operands: Any) -> 
     array(4.)
     """
     check_callable("cond", true_fun=true_fun, false_fun=false_fun)
-    kind = scalar_aval_of(pred)
+    kind = number_aval("cond", "pred", pred)
     if kind.shape:
         raise ShapeError(
             f"cond: the predicate must be a bool scalar, got {kind}",
@@ -326,8 +354,8 @@ def _agreed(op: str, names: Sequence[str], found: Sequence[Leaves]) -> list[Aval
     for name, out in zip(names[1:], found[1:], strict=True):
         if out.structure != first.structure:
             raise ShapeError(
-                f"{op}: branches must return one structure, {names[0]} gives {first.structure}, "
-                f"{name} gives {out.structure}",
+                f"{op}: branches must return one structure, {names[0]} gives {nesting(first)}, "
+                f"{name} gives {nesting(out)}",
                 at=user_line(),
             )
         for i, (a, b) in enumerate(zip(agreed, out.avals, strict=True)):
@@ -335,8 +363,17 @@ def _agreed(op: str, names: Sequence[str], found: Sequence[Leaves]) -> list[Aval
             path = first.paths[i].removeprefix(f"the result of {names[0]}")
             message = f"{op}: branches must agree, result{path} is {a} from {names[0]} and {b} from {name}"
             if a.shape != b.shape:
-                raise ShapeError(message, hint="np.broadcast_to", at=user_line())
+                raise ShapeError(message, hint=_broadcast_hint(a, b), at=user_line())
             if a.dtype != b.dtype and not (a.weak or b.weak):
                 raise DTypeError(message, hint=f".astype(np.{dtype.name})", at=user_line())
             agreed[i] = Aval(a.shape, dtype, weak)
     return agreed
+
+
+def _broadcast_hint(a: Aval, b: Aval) -> str | None:
+    """How one of two shapes becomes the other, where it can."""
+    try:
+        common = np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        return None
+    return f"np.broadcast_to(x, {common})" if common in (a.shape, b.shape) else None

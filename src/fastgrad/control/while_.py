@@ -26,7 +26,7 @@ from ..core.primitive import Primitive
 from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, user_line
 from ..interpreter import runner
 from ..ops.comparison import logical_and
-from ..ops.operands import shape_of
+from ..ops.operands import operand, shape_of
 from ..ops.pointwise import cast, cast_p, convert, select_p
 from ..ops.reduce import any as any_
 from ..ops.shaping import broadcast_to_p, reshape_p
@@ -41,9 +41,12 @@ from .bodies import (
     closed,
     initial,
     kept,
+    nesting,
+    number_aval,
     scalar_aval_of,
     zeros,
 )
+from .guard import guarded, may_be_refused
 from .scan import scan, scan_p
 from .switch import switch_p
 
@@ -130,6 +133,10 @@ def _batch(args: Sequence[Any], batched: Sequence[bool], *, cond: Graph, body: G
         if new == flags:
             break
         flags = new
+    guard = each and may_be_refused(body)
+    if guard:
+        inputs = [*batched[a : a + b], *flags]
+        mapped = batching.batch(guarded(body, inputs), [True, False, *inputs], size, flags)[0]
     tested, cond_extra = close(tested)
     mapped, body_extra = close(mapped)
     init = [
@@ -138,7 +145,8 @@ def _batch(args: Sequence[Any], batched: Sequence[bool], *, cond: Graph, body: G
     ]
     cond_consts, body_consts = [*cond_extra, *args[:a]], [*body_extra, *args[a : a + b]]
     if each:
-        return _batch_each(tested, mapped, cond_consts, body_consts, init, params["bound"]), flags
+        flags_at = len(body_extra) if guard else None
+        return _batch_each(tested, mapped, cond_consts, body_consts, init, params["bound"], flags_at), flags
     results = bind(
         while_p, [*cond_consts, *body_consts, *init], cond=tested, body=mapped, cond_consts=len(cond_consts),
         body_consts=len(body_consts), bound=params["bound"],
@@ -153,14 +161,21 @@ def _batch_each(
     body_consts: list[Any],
     init: list[Any],
     bound: int | None,
+    flags_at: int | None,
 ) -> list[Any]:
-    """The conditions are part of the carry: computed once an iteration, and false for good where once false."""
+    """The conditions are part of the carry: computed once an iteration, and false for good where once false.
+
+    A body that is guarded takes them, and whether any holds, from input ``flags_at`` on.
+    """
     fixed = [*cond_consts, *body_consts]
     c, n = len(cond_consts), len(fixed)
 
     def step(*args: Any) -> list[Any]:
         alive, values = args[n], args[n + 1 :]
-        new = inline(body, [*args[c:n], *values])
+        given = [*args[c:n], *values]
+        if flags_at is not None:  # that one of them holds is why it runs
+            given[flags_at:flags_at] = [alive, operand(np.True_)]
+        new = inline(body, given)
         new = [
             select_p(reshape_p(alive, shape=(*shape_of(alive), *(1,) * (len(shape_of(x)) - 1))), x, old)
             for x, old in zip(new, values, strict=True)
@@ -169,8 +184,11 @@ def _batch_each(
         return [logical_and(alive, still), *new]
 
     [alive] = inline(cond, [*cond_consts, *init])
-    kinds = [v.aval for v in cond.inputs[:c]] + [v.aval for v in body.inputs[: n - c]]
-    state = [scalar_aval_of(alive), *(v.aval for v in body.inputs[n - c :])]
+    taken = [v.aval for v in body.inputs]
+    if flags_at is not None:
+        del taken[flags_at : flags_at + 2]
+    kinds = [v.aval for v in cond.inputs[:c]] + taken[: n - c]
+    state = [scalar_aval_of(alive), *taken[n - c :]]
     graph, extra = closed(step, [*kinds, *state], body.name)
     assert not extra
     test, _ = closed(lambda *args: [any_(args[0])], state, cond.name)
@@ -265,10 +283,12 @@ def while_loop(
 
 def _condition(pred: Any) -> Any:
     leaves = Leaves("while_loop", "the condition", pred)
-    got = ", ".join(map(str, leaves.avals))
+    got = str(leaves.avals[0]) if len(leaves.avals) == 1 else nesting(leaves)
     if len(leaves.avals) != 1 or leaves.avals[0].shape:
         raise ShapeError(
-            f"while_loop: the condition must be a bool scalar, got {got}", hint="pred.all()", at=user_line()
+            f"while_loop: the condition must be a bool scalar, got {got}",
+            hint="pred.all()" if len(leaves.avals) == 1 else None,
+            at=user_line(),
         )
     if leaves.avals[0].dtype != np.bool_:
         raise DTypeError(
@@ -289,9 +309,10 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     """
     check_callable("fori_loop", body_fun=body_fun)
     for name, value in (("lower", lower), ("upper", upper)):
-        kind = scalar_aval_of(value)
+        kind = number_aval("fori_loop", name, value)
         if kind.shape or kind.dtype.kind not in "iu":
             raise DTypeError(f"fori_loop: {name} must be an integer, got {kind}", at=user_line())
+
     def body(state: tuple) -> tuple:
         i, val = state
         return i + 1, body_fun(_as_python(i), val)
@@ -301,7 +322,9 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         if stop - start <= _LISTED:
             numbers = np.arange(start, stop, dtype=_INT)
             return scan(lambda val, i: (body_fun(_as_python(i), val), None), init_val, numbers)[0]
-        return scan(lambda state, _: (body(state), None), (_INT.type(start), init_val), length=stop - start)[0][1]
+        return scan(lambda state, _: (body(state), None), (_INT.type(start), init_val), length=stop - start)[
+            0
+        ][1]
     first, last = (convert(v, _INT) if isinstance(v, Tracer) else operator.index(v) for v in (lower, upper))
 
     return while_loop(lambda state: state[0] < last, body, (first, init_val))[1]

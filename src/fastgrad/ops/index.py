@@ -24,6 +24,9 @@ from .operands import normalize_axis, operand, shape_of
 from .pointwise import cast
 from .shaping import broadcast_to_p, reshape_p
 
+INDEX_OPERAND = {"check_index": 0, "take": 1, "scatter_add": 1, "scatter": 1}
+"""Where the indices stand among the inputs of the ops that a run refuses for a bad one."""
+
 
 def check_integers(op: str, indices: Aval) -> None:
     if indices.dtype.kind not in "iu":
