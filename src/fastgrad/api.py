@@ -258,6 +258,8 @@ def _value_and_grad(f: Callable, argnums: Any, has_aux: bool, op: str = "grad") 
 
 
 def _renamed(f: Callable, how: str, new: Callable) -> Callable:
+    if not callable(f):
+        raise ArgumentError(f"{how}: expected a function, got {type(f).__name__}", at=user_line())
     new.__name__ = new.__qualname__ = f"{how}({getattr(f, '__name__', 'f')})"
     new.__doc__ = f.__doc__
     return new

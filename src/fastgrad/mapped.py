@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import optree
 
 from . import batching, pytree
@@ -40,6 +41,10 @@ def vmap(
     >>> vmap(lambda x, y: x @ y, in_axes=(0, None))(np.ones((4, 3)), np.ones(3))
     array([3., 3., 3., 3.])
     """
+    if axis_size is not None and (
+        isinstance(axis_size, bool) or not isinstance(axis_size, int | np.integer) or axis_size < 0
+    ):
+        raise ArgumentError(f"vmap: axis_size must be 0 or more, got {axis_size!r}", at=user_line())
     in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
     key = {"in": _frozen("in_axes", in_axes), "out": _frozen("out_axes", out_axes), "n": axis_size, **options}
 

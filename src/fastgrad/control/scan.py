@@ -235,11 +235,16 @@ def _what(out: Any) -> str:
     return f"{len(out)} values" if isinstance(out, tuple) else type(out).__name__
 
 
+_LONGEST = np.iinfo(np.int64).max
+
+
 def _length(slices: Leaves, length: int | None) -> int:
     if length is not None and (isinstance(length, bool) or not isinstance(length, int | np.integer)):
         raise ArgumentError(f"scan: length must be an integer, got {length!r}", at=user_line())
     if length is not None and length < 0:
         raise ArgumentError(f"scan: length must be 0 or more, got {length}", at=user_line())
+    if length is not None and length > _LONGEST:
+        raise ArgumentError(f"scan: length must be at most {_LONGEST}, got {length}", at=user_line())
     sizes = {}
     for path, aval in zip(slices.paths, slices.avals, strict=True):
         if not aval.shape:
