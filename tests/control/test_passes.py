@@ -7,7 +7,7 @@ import pytest
 from programs import equal, graph_of, random_inputs, vjp
 
 import fastgrad as fg
-from fastgrad import autodiff, batching, passes
+from fastgrad import autodiff, batching, passes, pytree
 from fastgrad.core.graph import Eqn, Graph, subgraphs
 from fastgrad.core.loops import View
 from fastgrad.interpreter import evaluate
@@ -217,3 +217,46 @@ def test_the_same_body_is_rewritten_once():
     body = scans(graph)[0].params["body"]
     assert passes.run(body) is passes.run(body)
     assert passes.run(passes.run(body)) is passes.run(body)
+
+
+def test_a_carry_of_products_and_plain_sums_leaves_in_two_turns():
+    """Its products go first; the sum that is left goes next, and the products begin with it."""
+
+    def f(a, xs):
+        def step(c, x):
+            return c + np.outer(x, a * x) @ np.outer(x, x) + x[:, None] * a, None
+
+        return (fg.scan(step, np.outer(a, a), xs)[0],)
+
+    def g(a, xs):
+        def step(c, x):
+            return c + x[0] @ x[1] + x[0], x[0]
+
+        return fg.scan(step, np.outer(a, a), (xs, xs * 2))
+
+    arrays = [np.array([0.5, -1.0]), np.arange(6.0).reshape(3, 2)]
+    same_numbers(graph_of(f, arrays))
+    graph = same_numbers(graph_of(g, [arrays[0], np.arange(12.0).reshape(3, 2, 2)]))
+    assert not scans(graph) and "reduce_sum" in names(graph) and "matmul" in names(graph)
+
+
+@pytest.mark.parametrize("derive", [fg.grad, fg.hessian])
+def test_numbers_in_a_recomputed_body_stay(derive):
+    """What checkpoint computes again waits for a cotangent, but is not linear in it: 1 + c * c keeps its 1."""
+
+    def body(c, x):
+        return c / (1 + c * c) + x, 2.0 + c * x
+
+    def f(step):
+        def loss(c, xs):
+            last, ys = fg.scan(step, c, xs)
+            chosen = fg.cond(xs[0] > 0, lambda c: step(c, c)[0], lambda c: c, last)
+            return last * chosen + (ys * ys).sum()
+
+        return loss
+
+    args = np.array(0.7), np.array([0.5, -0.2, 0.9])
+    kept = derive(f(body), argnums=(0, 1), backend="numpy")(*args)
+    anew = derive(f(fg.checkpoint(body)), argnums=(0, 1), backend="numpy")(*args)
+    for a, b in zip(pytree.flatten(kept)[0], pytree.flatten(anew)[0], strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-12)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..core.graph import Atom, Graph, Literal, Var
+from ..core.graph import Atom, Eqn, Graph, Literal, Var
+from ..ops.barrier import barrier, barrier_p
 from ..trace import current, lift
 from .bodies import closed, zeros
 
@@ -33,6 +34,9 @@ def without_zeros(graph: Graph, first: int, given: Sequence[bool]) -> tuple[Grap
             return zeros(atom.aval.shape, atom.aval.dtype) if atom in zero else env[atom]
 
         for eqn in graph.eqns:
+            if eqn.prim is barrier_p:
+                _pass(eqn, env, linear, zero, read)
+                continue
             mine = [a for a in eqn.inputs if isinstance(a, Var) and a in linear]
             linear.update(eqn.outputs if mine else ())
             if mine and all(a in zero for a in mine):
@@ -43,8 +47,8 @@ def without_zeros(graph: Graph, first: int, given: Sequence[bool]) -> tuple[Grap
             out = eqn.outputs[0].aval
             if (
                 eqn.prim.name == "add"
-                and len(alive) < len(eqn.inputs)
-                and alive
+                and len(alive) == 1
+                and len(mine) == len(eqn.inputs) == 2
                 and alive[0].aval.shape == out.shape
             ):
                 env[eqn.outputs[0]] = env[alive[0]]
@@ -58,3 +62,21 @@ def without_zeros(graph: Graph, first: int, given: Sequence[bool]) -> tuple[Grap
     result, extra = closed(reduced, [v.aval for v in taken], graph.name)
     assert not extra, "a backward graph closes over nothing"
     return result, tuple(flags)
+
+
+def _pass(
+    eqn: Eqn, env: dict[Var, Any], linear: set[Var], zero: set[Var], read: Callable[[Atom], Any]
+) -> None:
+    """A barrier: values pass, each linear or zero as it was, and wait for those that are not zero."""
+    count = eqn.params["count"]
+    waiting = [read(a) for a in eqn.inputs[count:] if a not in zero]
+    passing = [a for a in eqn.inputs[:count] if a not in zero]
+    values = barrier(list(map(read, passing)), waiting) if waiting else list(map(read, passing))
+    passed = dict(zip(passing, values, strict=True))
+    for a, out in zip(eqn.inputs[:count], eqn.outputs, strict=True):
+        if a in zero:
+            zero.add(out)
+        else:
+            env[out] = passed[a]
+        if a in linear:
+            linear.add(out)

@@ -48,7 +48,11 @@ def _gather(eqn: Eqn, zero: set[Var]) -> Eqn | list[Eqn]:
     after: list[Eqn] = []
     _sums(loop, after, zero, products=True)
     _results(loop, after)  # these read what the products made the loop stack
-    _sums(loop, after, zero, products=False)
+    plain: list[
+        Eqn
+    ] = []  # what was left of a carry whose products are gone may be one: they begin with its sum
+    _sums(loop, plain, zero, products=False)
+    after = [*plain, *after]
     return [loop.equation(), *after] if after else eqn
 
 
