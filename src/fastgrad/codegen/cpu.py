@@ -319,7 +319,7 @@ def _gemm(step: Gemm) -> Source:
     b_axes = step.b.layout.axes
     kinds = tuple("unit" if r.layout.axes[2].kind == "unit" else "zero" for r in step.loads)
     text = _gemm_text(dtype, b_axes[2].kind == "unit", step.map, _constants(step.map), kinds, tile)
-    rows = _row_block(batch, m, n, k, tile)
+    rows = _row_block(batch, m, n, k, tile, dtype.itemsize)
     words: list[Word] = [step.a, step.b, *step.loads, *step.stores]
     words += [batch, m, n, k, *(a.stride for a in step.a.layout.axes), *(a.stride for a in b_axes)]
     for ref in step.loads:
@@ -341,11 +341,25 @@ def _gemm_text(
     return gemm_source(dtype, b_unit, lines, kinds, tile)
 
 
-def _row_block(batch: int, m: int, n: int, k: int, tile: Tile) -> int:
-    """Rows of C per tile: all of them, unless that leaves too few tiles to share between threads."""
-    panels = batch * -(-n // tile.width)
-    pieces = max(1, math.ceil(8 / max(panels, 1))) if 2 * m * n * k > 200_000 else 1
-    return max(1, math.ceil(math.ceil(m / pieces) / tile.rows)) * tile.rows
+SMALL_B, FEW_ROWS = 1 << 19, 8
+"""Bytes of B that each core may well read whole, for so many register tiles of rows: a share of rows for each is then better
+than a share of columns. With more rows, or a larger B, it is not."""
+
+
+def _row_block(batch: int, m: int, n: int, k: int, tile: Tile, size: int) -> int:
+    """Rows of C per tile: all of them, unless that leaves too few tiles to share between threads, or B is small.
+
+    Loops cut a matrix by rows. Where products do too, a core that takes the first rows of each step finds them in its cache.
+    """
+    if 2 * m * n * k <= 200_000:
+        return max(1, -(-m // tile.rows)) * tile.rows
+    panels = max(1, batch * -(-n // tile.width))
+    pieces = -(-8 // panels)
+    if batch == 1 and k * n * size <= SMALL_B and 2 * tile.rows <= m <= FEW_ROWS * tile.rows:
+        pieces = max(pieces, 2)
+    share = -(-m // pieces)
+    unit = tile.tail if share < 4 * tile.rows else tile.rows
+    return -(-share // unit) * unit
 
 
 def _routine(step: Routine) -> Source:

@@ -1,8 +1,8 @@
 """Matrix products: C[b, i, j] = Map(sum_k A[b, i, k] * B[b, k, j], operands...), as the text of one kernel.
 
 The scheme is that of GotoBLAS and BLIS (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication",
-2008), with less packing. A tile of C is a row block of one panel (``tile.width`` columns); tiles count row blocks
-fastest, then panels, then the batch. Within a tile the microkernel holds ``tile.rows`` x ``tile.width`` sums in
+2008), with less packing. A tile of C is a row block of one panel (``tile.width`` columns); tiles count panels
+fastest, then row blocks, then the batch. Within a tile the microkernel holds ``tile.rows`` x ``tile.width`` sums in
 registers, reads A by broadcast with any strides (so A is never packed: it may be a transpose or a view), and leaves the
 sums in a scratch tile that stays in the first-level cache. The epilogue's Map then runs over that scratch, row by row,
 as vector code, and the outputs are stored: a loop over rows holds the Map's code once, not once a register, which is

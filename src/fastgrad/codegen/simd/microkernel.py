@@ -84,10 +84,10 @@ def _tiles(
     sums, panel = _scratch(b, row_bytes * (tile.held + tile.tail)), _scratch(b, row_bytes * tile.depth)
 
     with loop(b, hi, start=lo) as t:
-        column_block = b.udiv(t, blocks)
-        s = b.udiv(column_block, panels)
-        j = b.mul(b.sub(column_block, b.mul(s, panels)), I64(tile.width))
-        first = b.mul(b.sub(t, b.mul(column_block, blocks)), row_block)
+        band = b.udiv(t, panels)
+        j = b.mul(b.sub(t, b.mul(band, panels)), I64(tile.width))
+        s = b.udiv(band, blocks)
+        first = b.mul(b.sub(band, b.mul(s, blocks)), row_block)
         end = least(b, m, b.add(first, row_block))
         columns = least(b, I64(tile.width), b.sub(n, j))
         a_at = b.add(a, b.mul(s, a_batch))

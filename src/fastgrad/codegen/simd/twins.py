@@ -52,7 +52,7 @@ def matmul_twin(
         row_block = w[words.row_block]
         blocks, panels = -(-m // row_block), -(-n // tile.width)
         for t in range(lo, hi):
-            s, j0, i0 = t // blocks // panels, t // blocks % panels * tile.width, t % blocks * row_block
+            s, i0, j0 = t // panels // blocks, t // panels % blocks * row_block, t % panels * tile.width
             for i in range(i0, min(m, i0 + row_block)):
                 for j in range(j0, min(n, j0 + tile.width)):
                     total = dtype.type(0)
