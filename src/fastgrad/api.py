@@ -276,7 +276,10 @@ def _memoised(f: Callable, how: str, options: dict[str, Any], make: Callable[[],
     """One transformed function per (f, options). It is kept on ``f`` itself, and so lives and dies with it."""
     if not (inspect.isfunction(f) or isinstance(f, Jitted | CustomRule)):
         return make()
-    key = (how, default_backend(), tuple(sorted((k, v) for k, v in options.items() if v is not None)))
+    given = {
+        k: (type(v), v) for k, v in options.items() if v is not None
+    }  # 1, 1.0 and True are three options
+    key = (how, default_backend(), tuple(sorted(given.items(), key=lambda item: item[0])))
     try:
         hash(key)
     except TypeError:  # an option that no signature can be: the constructor says which

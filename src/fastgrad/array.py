@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -12,7 +10,7 @@ import numpy as np
 from . import numpy as fnp
 from . import protocols
 from .core.graph import Tracer
-from .errors import TraceError, UnsupportedError, user_line
+from .errors import TraceError, user_line
 from .operators import binary, in_place, kept, reflected
 from .ops.assign import assign
 from .ops.at import At
@@ -296,10 +294,10 @@ class Array(Tracer):
             return None
         table = protocols.METHODS.get(method, {})
         if ufunc not in table:
-            raise _unsupported(name)
+            raise protocols.unsupported(name)
         if method in ("reduce", "accumulate"):
             kwargs = {"axis": 0, **kwargs}
-        result = _call(name, table[ufunc], inputs, kwargs)
+        result = protocols.call(name, table[ufunc], inputs, kwargs)
         if target is None:
             return result
         store(target, (), kept(target, f"{name} with out=a", result, result, "leave out= away"))
@@ -309,8 +307,8 @@ class Array(Tracer):
         module = (func.__module__ or "numpy").replace("numpy", "np", 1)
         name = f"{module}.{func.__name__}"
         if func not in protocols.FUNCTIONS:
-            raise _unsupported(name)
-        return _call(name, protocols.FUNCTIONS[func], args, kwargs)
+            raise protocols.unsupported(name)
+        return protocols.call(name, protocols.FUNCTIONS[func], args, kwargs)
 
     # --- what a value that is not known yet cannot do -----------------------------------------------------------
 
@@ -370,33 +368,3 @@ class ArrayView(View, Array):
 
 
 Array.view_type = ArrayView
-
-
-def _unsupported(name: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"{name} is not supported on traced values",
-        hint="compose it of functions in fastgrad.numpy, or call it outside the traced function",
-        at=user_line(),
-    )
-
-
-@lru_cache(maxsize=256)
-def _signature(fn: Callable) -> inspect.Signature:
-    return inspect.signature(fn)
-
-
-def _call(name: str, fn: Callable, args: Sequence[Any], kwargs: dict) -> Any:
-    """``fn(*args, **kwargs)``; arguments that only NumPy has may be given at their defaults alone."""
-    known = _signature(fn).parameters
-    given = {k: v for k, v in kwargs.items() if v is not np._NoValue and (v is not None or k in known)}
-    if given.get("order") == "C" or given.get("order") == "K":
-        del given["order"]
-    try:
-        bound = _signature(fn).bind(*args, **given)
-    except TypeError as error:
-        raise UnsupportedError(f"{name}: {error}", hint="leave the argument out", at=user_line()) from None
-    if bound.arguments.get("out") is not None:
-        raise UnsupportedError(
-            f"{name}: out= is not supported on traced values", hint="leave it out", at=user_line()
-        )
-    return fn(*args, **given)

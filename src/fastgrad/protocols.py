@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -162,3 +162,37 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = _named(
 """What other NumPy functions do on traced values."""
 FUNCTIONS |= {np.amax: FUNCTIONS[np.max], np.amin: FUNCTIONS[np.min]}
 FUNCTIONS |= {getattr(np.linalg, n): f for n, f in vars(fnp.linalg).items() if hasattr(np.linalg, n)}
+
+
+# --- a call -----------------------------------------------------------------------------------------------------------
+
+
+def unsupported(name: str) -> UnsupportedError:
+    """The error for a NumPy function that traced values do not know."""
+    return UnsupportedError(
+        f"{name} is not supported on traced values",
+        hint="compose it of functions in fastgrad.numpy, or call it outside the traced function",
+        at=user_line(),
+    )
+
+
+@lru_cache(maxsize=256)
+def _signature(fn: Callable) -> inspect.Signature:
+    return inspect.signature(fn)
+
+
+def call(name: str, fn: Callable, args: Sequence[Any], kwargs: dict) -> Any:
+    """``fn(*args, **kwargs)``; arguments that only NumPy has may be given at their defaults alone."""
+    known = _signature(fn).parameters
+    given = {k: v for k, v in kwargs.items() if v is not np._NoValue and (v is not None or k in known)}
+    if given.get("order") == "C" or given.get("order") == "K":
+        del given["order"]
+    try:
+        bound = _signature(fn).bind(*args, **given)
+    except TypeError as error:
+        raise UnsupportedError(f"{name}: {error}", hint="leave the argument out", at=user_line()) from None
+    if bound.arguments.get("out") is not None:
+        raise UnsupportedError(
+            f"{name}: out= is not supported on traced values", hint="leave it out", at=user_line()
+        )
+    return fn(*args, **given)

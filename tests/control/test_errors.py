@@ -154,3 +154,14 @@ def test_an_index_out_of_bounds_inside_a_body():
     with pytest.raises(IndexError, match=r"take: index 3 is out of bounds(.|\n)*test_errors.py"):
         run(np.array([0, 3]), X)
     run(np.array([], int), X)
+
+
+def test_a_float_bound_raises_also_after_the_same_integer():
+    """What is kept of one call does not serve another whose options are equal but of another kind."""
+
+    def body(i, v):
+        return v + i
+
+    assert fg.fori_loop(0, 5, body, 1.0) == 11.0
+    with pytest.raises(DTypeError, match="fori_loop: lower must be an integer"):
+        fg.fori_loop(0.0, 5.0, body, 1.0)

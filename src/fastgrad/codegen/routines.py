@@ -47,40 +47,18 @@ def kernel(desc, lo, hi):
 """
 
 
-def _scatter_add(updates: str, index: str, out: str) -> str:
-    return f"""\
-def kernel(desc, lo, hi):
-    updates = word(desc, 0)
-    indices = word(desc, 1)
-    out = word(desc, 2)
-    length = word(desc, 4)
-    count = word(desc, 5)
-    inner = word(desc, 6)
-    blocks = quotient(inner + {BLOCK - 1}, {BLOCK})
-    for t in range(lo, hi):
-        outer = quotient(t, blocks)
-        first = (t - outer * blocks) * {BLOCK}
-        last = smaller(first + {BLOCK}, inner)
+_BLANK = """
         for row in range(length):
             target = (outer * length + row) * inner
             for i in range(first, last):
-                store0_{out}(out, target + i, const_{out}(0))
-        for j in range(count):
-            row = cast_i64(load_{index}(indices, j))
-            if row < 0:
-                row += length
-            if row < 0 or row >= length:
-                return 1
-            source = (outer * count + j) * inner
-            target = (outer * length + row) * inner
-            for i in range(first, last):
-                store0_{out}(out, target + i, add(reload0_{out}(out, target + i), load_{updates}(updates, source + i)))
-    return 0
-"""
+                store0_{out}(out, target + i, const_{out}(0))"""
 
 
-def _scatter(combined: str) -> Callable[[str, str, str], str]:
-    """The text for one mode; ``combined`` is what goes to a place that holds ``old`` when ``new`` comes."""
+def _scatter(combined: str, blank: bool = False) -> Callable[[str, str, str], str]:
+    """The text for one mode; ``combined`` is what goes to a place that holds ``old`` when ``new`` comes.
+
+    With ``blank`` all places hold 0 at first, else what is there.
+    """
 
     def text(updates: str, index: str, out: str) -> str:
         read = f"old = reload0_{out}(out, target + i)"
@@ -96,7 +74,7 @@ def kernel(desc, lo, hi):
     for t in range(lo, hi):
         outer = quotient(t, blocks)
         first = (t - outer * blocks) * {BLOCK}
-        last = smaller(first + {BLOCK}, inner)
+        last = smaller(first + {BLOCK}, inner){_BLANK.format(out=out) if blank else ""}
         for j in range(count):
             row = cast_i64(load_{index}(indices, j))
             if row < 0:
@@ -194,7 +172,7 @@ ROUTINES = {
         cost=lambda outer, length, count, inner: outer * count * (4.0 + 0.1 * inner),
     ),
     "scatter_add": LibraryRoutine(
-        _scatter_add,
+        _scatter("add(old, new)", blank=True),
         tiles=lambda outer, length, count, inner: outer * -(-inner // BLOCK),
         cost=lambda outer, length, count, inner: (
             outer * inner * (0.1 * length + 0.2 * count) + 4.0 * outer * count
