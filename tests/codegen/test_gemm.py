@@ -65,7 +65,9 @@ def run(
     """Compute all tiles of a batch of products (every array 3-d), in ranges that end at ``splits``."""
     function, tile = built
     (batch, m, k), n = a.shape, b.shape[2]
-    words = [x.ctypes.data for x in (a, b, *operands, *outputs)] + [batch, m, n, k, *strides(a), *strides(b)]
+    words = [x.ctypes.data for x in (a, b, *operands, *outputs)] + [batch, m, n, k]
+    (a_batch, a_row, a_k), (b_batch, b_k, b_j) = strides(a), strides(b)
+    words += [a_batch, tile.rows * a_row, a_row, a_k, b_batch, tile.width * b_j, b_k, b_j]
     words += (
         [s for x in operands for s in strides(x)] + [s for x in outputs for s in strides(x)[:2]] + [row_block]
     )

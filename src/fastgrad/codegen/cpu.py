@@ -321,7 +321,9 @@ def _gemm(step: Gemm) -> Source:
     text = _gemm_text(dtype, b_axes[2].kind == "unit", step.map, _constants(step.map), kinds, tile)
     rows = _row_block(batch, m, n, k, tile, dtype.itemsize)
     words: list[Word] = [step.a, step.b, *step.loads, *step.stores]
-    words += [batch, m, n, k, *(a.stride for a in step.a.layout.axes), *(a.stride for a in b_axes)]
+    a_batch, a_row, a_k = (axis.stride for axis in step.a.layout.axes)
+    b_batch, b_k, b_j = (axis.stride for axis in b_axes)
+    words += [batch, m, n, k, a_batch, tile.rows * a_row, a_row, a_k, b_batch, tile.width * b_j, b_k, b_j]
     for ref in step.loads:
         words += [a.stride for a in ref.layout.axes]
     for ref in step.stores:

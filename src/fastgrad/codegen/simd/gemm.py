@@ -17,7 +17,8 @@ Descriptor, int64 words (`Words` numbers them):
 
     pointers    A, B, each epilogue operand, each output
     sizes       batch, M, N, K
-    strides     in elements, any sign: A (b, i, k), B (b, k, j), each operand (b, i, j), each output (b, i; j is unit)
+    strides     in elements, any sign: A (b, block, i, k), B (b, panel, k, j), each operand (b, i, j), each output (b, i;
+                j is unit)
     row block   rows of C in a tile, 1 or more
     literals    each one's bits in the low bytes of a word
 

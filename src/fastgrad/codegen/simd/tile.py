@@ -39,12 +39,12 @@ def host_tile(dtype: np.dtype, features: dict[str, bool]) -> Tile:
     sums in flight must hide the multiply-add's latency. A packed panel fills 32 KB.
     """
     if features.get("avx512f"):
-        vector_bytes, rows, tail = 64, 12, 4
+        vector_bytes, rows, tail = 64, 14, 4
     elif features.get("avx2") and features.get("fma"):
         vector_bytes, rows, tail = 32, 6, 3
     else:
         vector_bytes, rows, tail = 16, 4, 2
-    depth = 32768 // (2 * vector_bytes)
+    depth = 131072 // (2 * vector_bytes)
     fused = bool(features.get("fma") or features.get("neon"))
     return Tile(vector_bytes // dtype.itemsize, 2, rows, tail, depth, fused)
 
@@ -62,13 +62,17 @@ class Words(NamedTuple):
 
     @property
     def a(self) -> int:
-        """Strides of A (b, i, k), then of B (b, k, j)."""
+        """Strides of A (b, block, i, k), then of B (b, panel, k, j).
+
+        Row i of A is row ``i % tile.rows`` of block ``i // tile.rows``, column j of B is column ``j % tile.width`` of panel
+        ``j // tile.width``: packed and plain operands differ in strides alone.
+        """
         return self.sizes + 4
 
     def strides(self, array: int) -> int:
         """Strides of epilogue operand ``array`` (b, i, j); counted on from the operands, of an output (b, i)."""
         outputs_before = max(0, array - self.operands)
-        return self.a + 6 + 3 * (array - outputs_before) + 2 * outputs_before
+        return self.a + 8 + 3 * (array - outputs_before) + 2 * outputs_before
 
     @property
     def row_block(self) -> int:
