@@ -56,13 +56,9 @@ class Arrays:
             offset = b.add(offset, b.mul(j, word(b, desc, first + 2)) if x < n else j)
             address = b.add(word(b, desc, 2 + x), b.mul(offset, I64(d.itemsize)))
             write(b, address, b.add(frame, I64(16 * x)), 8)
-            write(
-                b, b.mul(word(b, desc, first + 1), I64(d.itemsize)), b.add(frame, I64(16 * x + 8)), 8
-            )
+            write(b, b.mul(word(b, desc, first + 1), I64(d.itemsize)), b.add(frame, I64(16 * x + 8)), 8)
 
-    def rows_at(
-        self, b: ir.IRBuilder, frame: ir.Value, i: ir.Value
-    ) -> tuple[list[ir.Value], list[ir.Value]]:
+    def rows_at(self, b: ir.IRBuilder, frame: ir.Value, i: ir.Value) -> tuple[list[ir.Value], list[ir.Value]]:
         """Of each array: where its row ``i`` begins, the bytes from row to row."""
         bytes_ = [word(b, frame, 2 * x + 1) for x in range(len(self.dtypes))]
         return [b.add(word(b, frame, 2 * x), b.mul(i, step)) for x, step in enumerate(bytes_)], bytes_
@@ -132,7 +128,7 @@ def on_registers(
 
 
 def finish(dtype: np.dtype, arrays: Arrays) -> Definition:
-    """finish(frame, desc, i, rows, columns, sums): the epilogue over ``rows`` x ``columns`` sums (rows of ``tile.width``)."""
+    """finish(frame, desc, i, rows, columns, sums): the epilogue over ``rows`` x ``columns`` sums in memory."""
     tile = arrays.tile
 
     def build(b: ir.IRBuilder) -> None:

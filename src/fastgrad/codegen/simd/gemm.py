@@ -67,6 +67,14 @@ def gemm_source(
     )
 
 
+def pack_source(dtype: np.dtype, lanes: int, width: int, unit: bool) -> str:
+    """The text of the kernel that packs an operand into panels (see `pack`)."""
+    return (
+        f"tiles = panels({short_name(dtype)}, lanes={lanes}, width={width}, unit={unit})\n\n\n"
+        "def kernel(desc, lo, hi):\n    return tiles(desc, lo, hi)\n"
+    )
+
+
 def short_name(dtype: np.dtype) -> str:
     """`short`, but the name of bool's dtype must not hide Python's own."""
     return "boolean" if dtype.kind == "b" else short(dtype)

@@ -28,7 +28,7 @@ from .microkernel import multiply, runs_epilogue
 from .pack import pack_columns, pack_rows
 from .tile import Tile
 
-PACKS_ABOVE = 1 << 20
+FAR = 1 << 20
 """B with contiguous rows is packed too where it spans more bytes than this: its rows share cache sets and many pages then.
 
 Measured (Xeon, 128 rows, GFLOP/s packed / read in place): 256 KB 218 / 219, 1 MB 212 / 189, 2 MB 187 / 97. Rows that begin
@@ -39,7 +39,7 @@ in the middle of a cache line cost two lines a vector: they are packed for four 
 def matmul(dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[str, ...], b_unit: bool) -> Any:
     """The intrinsic ``tiles(desc, lo, hi)``: compute those tiles of the product that ``desc`` describes; 0."""
     arrays = Arrays(tile, epilogue, kinds)
-    copy = pack_rows(dtype, tile) if b_unit else pack_columns(dtype, tile)
+    copy = (pack_rows if b_unit else pack_columns)(dtype, tile.lanes, tile.width)
     parts = (copy, multiply(dtype, arrays), finish(dtype, arrays))
     key = f"matmul {dtype.name} {tile!r} {b_unit} {arrays!r}"
     tiles_function = define(key, 3, lambda b: _tiles(b, dtype, arrays, b_unit, parts))
@@ -99,7 +99,7 @@ def _tiles(
         packs = I1(1)
         if b_unit:  # packing is a must for full tiles of narrow panels, else an optimisation for long columns
             height = b.sub(end, first)
-            far = b.icmp_unsigned(">", b.mul(k, b_k), I64(PACKS_ABOVE))
+            far = b.icmp_unsigned(">", b.mul(k, b_k), I64(FAR))
             split = b.icmp_unsigned("!=", b.and_(b.or_(b_at, b_k), I64(tile.lanes * size - 1)), I64(0))
             narrow = b.icmp_signed("<", columns, I64(tile.width))
             packs = b.or_(
@@ -131,7 +131,10 @@ def _tiles(
                     held = b.add(sums, b.mul(b.sub(i, top), sums_step))
                     # Two register tiles fetch the next panel, a cache line of each of its rows each.
                     line = b.udiv(b.sub(i, top), I64(tile.rows))
-                    fetching = b.and_(b.icmp_signed('!=', b_panel, I64(tile.width * size)), b.icmp_unsigned("<", line, I64(max(1, row_bytes // 64))))
+                    fetching = b.and_(
+                        b.icmp_signed("!=", b_panel, I64(tile.width * size)),
+                        b.icmp_unsigned("<", line, I64(max(1, row_bytes // 64))),
+                    )
                     ahead = b.add(b.add(b_at, b.mul(p, b_k)), b.add(b_panel, b.mul(line, I64(64))))
                     ahead, ahead_step = b.select(fetching, ahead, frame), b.select(fetching, b_k, I64(0))
                     ends = [p, b.zext(complete, I64), held, ahead, ahead_step]

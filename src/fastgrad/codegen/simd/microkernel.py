@@ -20,7 +20,6 @@ from llvmlite import ir
 from . import lines, vec
 from .blocks import I64, Definition, define, fetch, lane_mask, least, opaque, read, write
 from .epilogue import Arrays, on_registers
-from .tile import Tile
 
 
 class Arguments(NamedTuple):
@@ -96,7 +95,11 @@ def _register_tile(
     ahead = [b.phi(I64)] if fetches else []
     acc = [[b.phi(vector) for _ in range(vectors)] for _ in range(height)]
     for block in (fresh, load):
-        for phi, value in ((k, I64(0)), (b_at, it.b), *zip([*a_at, *ahead], [*bases, it.ahead], strict=False)):
+        for phi, value in (
+            (k, I64(0)),
+            (b_at, it.b),
+            *zip([*a_at, *ahead], [*bases, it.ahead], strict=False),
+        ):
             phi.add_incoming(value, block)
         for r in range(height):
             for v in range(vectors):

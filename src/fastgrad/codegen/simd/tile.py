@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+SLICE = 64
+"""Rows along K that one tile of a packing step copies; a multiple of the squares that it transposes."""
+
 
 class Tile(NamedTuple):
     """What fits a machine: a register tile of ``rows`` x (``vectors`` * ``lanes``) sums, ``depth`` rows to a panel.

@@ -12,18 +12,18 @@ from ...core.aval import DTYPES
 from ...core.expr import Line, Map
 from . import lines
 from .gemm import Kind, short_name
-from .tile import Tile, Words
+from .tile import SLICE, Tile, Words
 
 
 def namespace(jit: bool = True) -> dict[str, Any]:
-    """What a kernel's text names: ``matmul`` makes Numba intrinsics, or without ``jit`` their plain Python twins."""
+    """What a kernel's text names: makers of Numba intrinsics, or without ``jit`` of their plain Python twins."""
     names: dict[str, Any] = {short_name(dtype): dtype for dtype in DTYPES}
     names |= {"Map": Map, "Line": Line, "Tile": Tile, "inf": np.inf, "nan": np.nan}
     if not jit:
-        return names | {"matmul": matmul_twin}
-    from . import macrokernel
+        return names | {"matmul": matmul_twin, "panels": panels_twin}
+    from . import macrokernel, pack
 
-    return names | {"matmul": macrokernel.matmul}
+    return names | {"matmul": macrokernel.matmul, "panels": pack.panels}
 
 
 def matmul_twin(
@@ -63,6 +63,25 @@ def matmul_twin(
                     outputs = _evaluate(epilogue, [total, *operands, *literals])
                     for array, value in zip(arrays[words.operands : n_arrays], outputs, strict=True):
                         array[s, i, j] = value
+        return 0
+
+    return tiles
+
+
+def panels_twin(dtype: np.dtype, lanes: int, width: int, unit: bool) -> Callable[[int, int, int], int]:
+    """`pack.panels` in plain Python."""
+
+    def tiles(desc: int, lo: int, hi: int) -> int:
+        source, target, batch, extent, k, *strides = _view(desc, np.dtype(np.int64), (8,), (1,)).tolist()
+        x = _view(source, dtype, (batch, extent, k), [strides[0], 1 if unit else strides[1], strides[2]])
+        count, slices = -(-extent // width), -(-k // SLICE)
+        out = _view(target, dtype, (batch, count, k, width), [count * k * width, k * width, width, 1])
+        for t in range(lo, hi):
+            s, first = t // slices, t % slices * SLICE
+            for p in range(first, min(k, first + SLICE)):
+                for i in range(count * width):
+                    last = dtype.type(0) if unit else x[s, extent - 1, p]
+                    out[s, i // width, p, i % width] = x[s, i, p] if i < extent else last
         return 0
 
     return tiles
