@@ -48,7 +48,7 @@ def gemm_source(
     ``epilogue`` takes the sum, then one value per operand (``unit``: unit column stride; ``zero``: one value a row),
     then its literals. ``b_unit`` promises that B has unit column stride. For a bias and ReLU:
 
-        TILE = Tile(lanes=16, vectors=2, rows=12, tail=4, depth=256, fused=True)
+        TILE = Tile(lanes=16, vectors=2, rows=14, middle=8, tail=4, depth=1024, fused=True)
         EPILOGUE = Map((f32, f32, ), (
             Line('add', (0, 1), f32),
             Line('const', (0.0,), f32),

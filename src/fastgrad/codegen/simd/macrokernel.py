@@ -151,19 +151,24 @@ def _tiles(
 def _row_steps(
     b: ir.IRBuilder, tile: Tile, first: ir.Value, last: ir.Value
 ) -> Iterator[tuple[ir.Value, ir.Value]]:
-    """``for i, rows in ...``: register tiles of ``tile.rows`` while they fit, then of at most ``tile.tail``."""
-    left = b.sub(last, first)
-    whole = b.sdiv(left, I64(tile.rows))
-    edge = b.add(first, b.mul(whole, I64(tile.rows)))
-    short = b.sdiv(b.add(b.sub(last, edge), I64(tile.tail - 1)), I64(tile.tail))
-    with loop(b, b.add(whole, short)) as x:
-        fits = b.icmp_signed("<", x, whole)
-        i = b.select(
-            fits,
-            b.add(first, b.mul(x, I64(tile.rows))),
-            b.add(edge, b.mul(b.sub(x, whole), I64(tile.tail))),
-        )
-        yield i, b.select(fits, I64(tile.rows), least(b, I64(tile.tail), b.sub(last, i)))
+    """``for i, rows in ...``: tiles of ``tile.rows`` while they fit, one of ``tile.middle``, then of at most ``tile.tail``."""
+    before = b.block
+    head, body, done = (b.append_basic_block(name) for name in ("rows.head", "rows.body", "rows.done"))
+    b.branch(head)
+    b.position_at_end(head)
+    i = b.phi(I64)
+    i.add_incoming(first, before)
+    left = b.sub(last, i)
+    b.cbranch(b.icmp_signed(">", left, I64(0)), body, done)
+    b.position_at_end(body)
+    rows = least(b, I64(tile.tail), left)
+    for height in (tile.middle, tile.rows):
+        if height:
+            rows = b.select(b.icmp_signed(">=", left, I64(height)), I64(height), rows)
+    yield i, rows
+    i.add_incoming(b.add(i, rows), b.block)
+    b.branch(head)
+    b.position_at_end(done)
 
 
 def _scratch(b: ir.IRBuilder, n: int) -> ir.Value:

@@ -2,11 +2,11 @@
 
     product(frame, desc, i, a, a_row, a_k, b, b_k, depth, rows, columns, resume, last, sums, ahead, ahead_step)
 
-sums[r, c] (+)= sum_k A[r, k] * B[k, c], k ascending, for ``rows`` rows of C from row ``i`` on. ``rows`` is ``tile.rows``,
-or at most ``tile.tail``: the register tile repeats the last row then. A full tile reads B's panel in its whole width; a
-short one leaves columns from ``columns`` on alone. ``resume`` says whether the sums go on from what ``sums`` (rows of
-``tile.width``, aligned) holds, ``last`` whether they are complete: then a full tile runs a short epilogue on its registers,
-and stores no sums. A narrow panel (one vector) has a register tile of its own. A full tile
+sums[r, c] (+)= sum_k A[r, k] * B[k, c], k ascending, for ``rows`` rows of C from row ``i`` on. ``rows`` is ``tile.rows`` or
+``tile.middle``, or at most ``tile.tail``: the register tile repeats the last row then, and leaves columns from ``columns``
+on alone, where the others read B's panel in its whole width. ``resume`` says whether the sums go on from what ``sums`` (rows
+of ``tile.width``, aligned) holds, ``last`` whether they are complete: then a tall tile over a whole panel runs a short
+epilogue on its registers, and stores no sums. A narrow panel (one vector) has a register tile of its own. A full tile
 fetches ``ahead + k * ahead_step`` into the second-level cache as it goes. Strides are in bytes.
 """
 
@@ -49,34 +49,41 @@ def multiply(dtype: np.dtype, arrays: Arrays) -> Definition:
 
     def build(b: ir.IRBuilder) -> None:
         it = Arguments(*b.function.args)
-        with b.if_else(b.icmp_signed("==", it.rows, I64(tile.rows))) as (full, rest):
-            with rest:
-                _register_tile(b, dtype, arrays, it, tile.tail, tile.vectors)
-            with full, b.if_else(b.icmp_signed("<=", it.columns, I64(tile.lanes))) as (narrow, wide):
-                with narrow:
-                    _register_tile(b, dtype, arrays, it, tile.rows, 1)
-                with wide:
-                    _register_tile(b, dtype, arrays, it, tile.rows, tile.vectors)
+        narrow = b.icmp_signed("<=", it.columns, I64(tile.lanes))
+        part = b.icmp_signed("<", it.columns, I64(tile.width))
+        shapes = [(tile.rows, 1, b.and_(narrow, b.icmp_signed("==", it.rows, I64(tile.rows))), False)]
+        shapes.append((tile.rows, tile.vectors, b.icmp_signed("==", it.rows, I64(tile.rows)), False))
+        if tile.middle:
+            shapes.append((tile.middle, tile.vectors, b.icmp_signed("==", it.rows, I64(tile.middle)), False))
+        shapes.append((tile.tail, tile.vectors, part, True))
+        end = b.append_basic_block("end")
+        for height, vectors, here, masked in shapes:
+            with b.if_then(here):
+                _register_tile(b, dtype, arrays, it, height, vectors, masked)
+                b.branch(end)
+        _register_tile(b, dtype, arrays, it, tile.tail, tile.vectors, False)
+        b.branch(end)
+        b.position_at_end(end)
 
     return define(f"multiply {dtype.name} {tile!r} {arrays!r}", len(Arguments._fields), build)
 
 
 def runs_epilogue(b: ir.IRBuilder, arrays: Arrays, rows: ir.Value, columns: ir.Value) -> ir.Value:
     """Whether ``product`` itself runs the epilogue once its sums are complete: an i1."""
-    full = b.icmp_signed("==", rows, I64(arrays.tile.rows))
+    full = b.icmp_signed(">", rows, I64(arrays.tile.tail))
     wide = b.icmp_signed("==", columns, I64(arrays.tile.width))
     return b.and_(b.and_(full, wide), ir.IntType(1)(int(arrays.short_enough)))
 
 
 def _register_tile(
-    b: ir.IRBuilder, dtype: np.dtype, arrays: Arrays, it: Arguments, height: int, vectors: int
+    b: ir.IRBuilder, dtype: np.dtype, arrays: Arrays, it: Arguments, height: int, vectors: int, masked: bool
 ) -> None:
     """The k loop over ``height`` x ``vectors`` sums in registers, and what becomes of them."""
     tile = arrays.tile
     scalar, vector, size = lines.ir_type(dtype), lines.ir_type(dtype, tile.lanes), dtype.itemsize
-    full = height == tile.rows
+    full = height > tile.tail
     bases, offsets = _row_addresses(b, it, height) if full else _clamped_rows(b, it, height)
-    masks = [None if full else lane_mask(b, tile.lanes, it.columns, v) for v in range(vectors)]
+    masks = [lane_mask(b, tile.lanes, it.columns, v) if masked else None for v in range(vectors)]
     places = [[(r * tile.width + v * tile.lanes) * size for v in range(vectors)] for r in range(height)]
 
     zero = ir.Constant(vector, None)
@@ -89,7 +96,7 @@ def _register_tile(
     b.branch(head)
     body, done = b.append_basic_block("k.body"), b.append_basic_block("k.done")
     b.position_at_end(head)
-    fetches = full and vectors == tile.vectors
+    fetches = height == tile.rows and vectors == tile.vectors
     k, b_at = b.phi(I64), b.phi(I64)
     a_at = [b.phi(I64) for _ in bases]
     ahead = [b.phi(I64)] if fetches else []
