@@ -103,7 +103,7 @@ def _tiles(
             split = b.icmp_unsigned("!=", b.and_(b.or_(b_at, b_k), I64(tile.lanes * size - 1)), I64(0))
             narrow = b.icmp_signed("<", columns, I64(tile.width))
             packs = b.or_(
-                b.and_(narrow, b.icmp_signed(">=", height, I64(tile.rows))),
+                b.and_(narrow, b.icmp_signed(">=", height, I64(tile.middle or tile.rows))),
                 b.or_(
                     b.and_(far, b.icmp_signed(">=", height, I64(2 * tile.rows))),
                     b.and_(split, b.icmp_signed(">=", height, I64(4 * tile.rows))),
