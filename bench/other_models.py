@@ -2,7 +2,8 @@
 
 The problems (`problems`, mostly float64) are values with gradients. ``burgers`` trains a 2-32-32-32-1 network on the
 residual of Burgers' equation at 256 points, second derivatives and Adam included. ``one row`` calls a 64-128-64-10
-perceptron on one row after another. Results must agree before anything is timed. First calls, which compile, are a column of their own.
+perceptron on one row after another. Results must agree before anything is timed. First calls, which compile, have
+columns of their own.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import peaks
 from common import Report, chosen, race_options, race_parser
-from race import OURS, TITLES, Race, jax_on, serving, standing, torch_on
+from race import OURS, TITLES, Race, jax_on, row, serving, standing, torch_on
 
 LAYOUTS = ("NN", "NT", "TN", "TT")
 SHAPES = {
@@ -131,16 +131,9 @@ CONTESTANTS = {OURS: with_fastgrad, "numpy": with_numpy, "torch": with_torch, "j
 
 
 def measure(race: Race, case: Case, peak: float) -> dict[str, Any]:
-    """One row: GF/s of everybody, and how many times as long as fastgrad each peer takes."""
-    times, setup = race.run(" ".join(case), WITHIN[case.dtype])
-    row: dict[str, Any] = {"dtype": case.dtype, "m x n x k": case.shape, "layout": case.layout}
-    rates = {name: case.flops / us / 1e3 for name, us in times.items()}
-    row |= {f"{name} GF/s": rates.get(name) for name in race.libraries}
-    row["% of peak"] = 100 * rates[OURS] / peak if OURS in rates else None
-    for name in race.libraries:
-        if name != OURS:
-            row[f"{name}/ours"] = times[name] / times[OURS] if name in times and OURS in times else None
-    return row | {"compile s": setup.get(OURS)}
+    """One row of a table."""
+    head = {"dtype": case.dtype, "m x n x k": case.shape, "layout": case.layout}
+    return head | row(race, " ".join(case), WITHIN[case.dtype], case.flops, "GF/s", peak)
 
 
 def grid(race: Race, report: Report, options: Any, peak: dict[str, float]) -> dict[Case, dict[str, Any]]:
@@ -156,16 +149,10 @@ def grid(race: Race, report: Report, options: Any, peak: dict[str, float]) -> di
             if rows:
                 report.table(f"{kind}, {dtype}, threads: {race.threads}", list(rows.values()))
             measured |= rows
-    ratios: dict[str, dict[str, float]] = {}
-    for name in race.libraries:
-        if name != OURS:
-            found = {" ".join(case): row[f"{name}/ours"] for case, row in measured.items()}
-            ratios[name] = {case: ratio for case, ratio in found.items() if ratio is not None}
-    standing(report, ratios)
-    for name, found in ratios.items():
-        if found and name != "torch":
-            ahead = 100 * sum(v >= 1 for v in found.values()) / len(found)
-            report.verdict(f"of the grid ahead of {TITLES[name]}", ahead, 90.0, "%", least=True)
+    ahead = standing(report, {" ".join(case): found for case, found in measured.items()})
+    for name in ("numpy", "jax"):
+        if name in ahead:
+            report.verdict(f"of the grid ahead of {TITLES[name]}", ahead[name], 90.0, "%", least=True)
     return measured
 
 
@@ -177,12 +164,14 @@ def bars(
         cases = [Case(dtype, f"{n}x{n}x{n}", l) for n, l in product(BARS, LAYOUTS)]
         cases = [c for c in cases if chosen([" ".join(c)], options)]
         rows = {c: measured.get(c) or measure(race, c, peak[dtype]) for c in cases}
-        new = [row for case, row in rows.items() if case not in measured]
+        new = [found for case, found in rows.items() if case not in measured]
         if new:
             report.table(f"large squares, {dtype}, threads: {race.threads}", new)
         for n, least in BARS.items():
             parts = {
-                c.layout: row["% of peak"] for c, row in rows.items() if c.sizes[1] == n and row["% of peak"]
+                c.layout: row["% of bound"]
+                for c, row in rows.items()
+                if c.sizes[1] == n and row["% of bound"]
             }
             what = f"{dtype} {n}^3, threads: {race.threads}, of {peak[dtype]:.0f} GF/s"
             if "NN" in parts:

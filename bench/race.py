@@ -32,6 +32,8 @@ TITLES = {
     "jax": "JAX",
 }
 LIMIT_S = 300.0
+SAMPLES = 2**18
+"""Elements of each result that are compared at least, where it has so many."""
 
 
 class Disagreement(SystemExit):
@@ -84,12 +86,13 @@ def _line(error: Exception) -> str:
 
 
 def fingerprint(result: Any) -> list[float]:
-    """For each array of a result the sum of its magnitudes and a sum with weights in [-1, 1], which tells places."""
+    """For each array of a result the sum of magnitudes and a sum with weights in [-1, 1], which tells places, of samples."""
     found = []
     for leaf in _leaves(result):
         array = leaf.detach().float() if str(getattr(leaf, "dtype", "")) == "torch.bfloat16" else leaf
         array = array.detach() if hasattr(array, "detach") else array
-        flat = np.asarray(array).astype(np.float64).ravel()
+        flat = np.asarray(array).ravel()
+        flat = flat[:: max(1, flat.size // SAMPLES)].astype(np.float64)
         found += [float(np.abs(flat).sum()), float(np.sin(np.arange(flat.size)) @ flat)]
     return found
 
@@ -156,7 +159,7 @@ class Race:
             remote.close()
 
     def run(self, case: str, within: float) -> tuple[dict[str, float], dict[str, float]]:
-        """Median microseconds a call (``--best``: the fastest round's), and seconds of set-up and first call (compiling is most of it), by library.
+        """Median microseconds a call (``--best``: the fastest round's), and seconds of set-up and first call, by library.
 
         ``within`` is the distance allowed between results, relative to the sum of their magnitudes. A library that fails
         is left out, its reason in ``failed``. Raises `Disagreement`.
@@ -200,27 +203,51 @@ def _agree(case: str, numbers: Mapping[str, list[float]], within: float) -> None
                     raise Disagreement(f"{case}: {first} has {a!r} and {other} {b!r}")
 
 
+def row(
+    race: Race, case: str, within: float, work: float, unit: str, most: float | None = None
+) -> dict[str, Any]:
+    """One case as cells of a table: ``work / us / 1000`` of each library (its ``unit`` a second), fastgrad's in percent
+    of ``most``, and how many times as long as fastgrad each peer takes."""
+    times, setup = race.run(case, within)
+    rates = {name: work / us / 1e3 for name, us in times.items()}
+    found: dict[str, Any] = {f"{name} {unit}": rates.get(name) for name in race.libraries}
+    if most is not None:
+        found["% of bound"] = 100 * rates[OURS] / most if OURS in rates else None
+    for name in race.libraries:
+        if name != OURS:
+            both = name in times and OURS in times
+            found[f"{name}/ours"] = times[name] / times[OURS] if both else None
+    return found | {"compile s": setup.get(OURS)}
+
+
 def geometric_mean(values: Sequence[float]) -> float:
     """Of positive numbers; NaN of none."""
     return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
 
 
-def standing(report: Any, ratios: Mapping[str, Mapping[str, float]], worst: int = 6) -> None:
-    """Against each peer: cases where fastgrad is ahead, the geometric mean of ``peer / fastgrad``, the worst cases."""
-    rows = []
-    for name, by_case in ratios.items():
-        if not by_case:
+def standing(report: Any, rows: Mapping[str, Mapping[str, Any]], worst: int = 6) -> dict[str, float]:
+    """Against each peer the cases where fastgrad is ahead, the geometric mean of ``peer / fastgrad``, the worst cases.
+
+    Returns the percentage of cases that fastgrad is ahead in, by peer.
+    """
+    heads = dict.fromkeys(head for found in rows.values() for head in found if head.endswith("/ours"))
+    lines, ahead = [], {}
+    for head in heads:
+        ratios = {case: found[head] for case, found in rows.items() if found.get(head) is not None}
+        if not ratios:
             continue
-        values = list(by_case.values())
-        low = sorted(by_case, key=lambda case: by_case[case])[:worst]
-        rows.append(
+        name, values = head.removesuffix("/ours"), list(ratios.values())
+        low = sorted(ratios, key=lambda case: ratios[case])[:worst]
+        ahead[name] = 100 * sum(v >= 1 for v in values) / len(values)
+        lines.append(
             {
                 "against": TITLES[name],
                 "cases": len(values),
-                "ahead": f"{100 * sum(v >= 1 for v in values) / len(values):.0f}%",
+                "ahead": f"{ahead[name]:.0f}%",
                 "mean ratio": geometric_mean(values),
-                "worst (peer's time / fastgrad's)": ", ".join(f"{case} {by_case[case]:.2f}" for case in low),
+                "worst (peer's time / fastgrad's)": ", ".join(f"{case}: {ratios[case]:.2f}" for case in low),
             }
         )
-    if rows:
-        report.table("where fastgrad stands", rows)
+    if lines:
+        report.table("where fastgrad stands", lines)
+    return ahead
