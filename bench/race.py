@@ -1,6 +1,7 @@
 """Races over many cases: a library has one process, which sets up case after case; rounds alternate within each.
 
-A script names for each library a function ``setup(threads)`` that imports it and returns ``case -> call``. Run with
+A script names for each library a function ``setup(threads)`` that imports it and returns ``case -> call``, or
+``case -> (call, result)`` where the first result is another than later ones. Run with
 ``--contestant LIBRARY THREADS`` the script serves that library, pinned to as many cores as threads; run without, it starts
 one such process a library. Results of first calls must agree before anything is timed.
 """
@@ -22,7 +23,7 @@ import numpy as np
 from fastgrad.bench.process import Failed, Remote, compete
 from fastgrad.bench.timing import private_stdout, timed
 
-Setup = Callable[[int], Callable[[str], Callable[[], Any]]]
+Setup = Callable[[int], Callable[[str], Any]]
 OURS = "fastgrad"
 TITLES = {
     "fastgrad": "fastgrad",
@@ -73,8 +74,8 @@ def _serve(setup: Setup, threads: int) -> None:
         gc.collect()
         try:
             start = perf_counter()
-            call = make(rest)
-            result = call()
+            made = make(rest)
+            call, result = made if isinstance(made, tuple) else (made, made())
             tell(s=perf_counter() - start, numbers=fingerprint(result))
         except Exception as error:
             traceback.print_exc()
