@@ -145,9 +145,7 @@ def drawn(
     def make() -> tuple[np.ndarray, ...]:
         rng = np.random.default_rng(0)
         kind = np.float64 if dtype == "float64" else np.float32
-        return tuple(
-            (low + (high - low) * rng.random(shape, kind)).astype(dtype, copy=False) for shape in shapes
-        )
+        return tuple(np.asarray(low + (high - low) * rng.random(shape, kind), dtype) for shape in shapes)
 
     return make
 

@@ -92,7 +92,7 @@ def with_jax(threads: int) -> Callable[[str], Callable[[], Any]]:
 
 
 def _jax_burgers(jax: Any) -> Callable[[], Any]:
-    from fastgrad.bench.with_jax import _adam
+    from fastgrad.bench.with_jax import adam
 
     loss = partial(problems.residual_loss, jax, jax.numpy)
     params = jax.device_put(parameters(problems.PINN))
@@ -102,7 +102,7 @@ def _jax_burgers(jax: Any) -> Callable[[], Any]:
 
     def train(params: Any, state: Any, x: Any, t: Any) -> Any:
         value, grads = jax.value_and_grad(loss)(params, x, t)
-        return *_adam(params, grads, state, np.float32(RATE)), value
+        return *adam(params, grads, state, np.float32(RATE)), value
 
     compiled = jax.jit(train, donate_argnums=(0, 1))
 

@@ -168,12 +168,12 @@ class Race:
         numbers, setup = {}, {}
         for name, remote in self._remotes.items():
             try:
-                answer = remote._ask(f"case {case}")
+                answer = remote.ask(f"case {case}")
             except Failed as error:
                 self.failed[f"{TITLES[name]}, {case}"] = str(error)
                 continue
             numbers[name], setup[name] = answer["numbers"], answer["s"]
-        _agree(case, numbers, within)
+        agree(case, numbers, within)
         alive = {name: self._remotes[name] for name in numbers}
         failed: dict[str, str] = {}
         times = compete(alive, self.options.rounds, self.options.seconds, failed)
@@ -191,7 +191,8 @@ class Race:
             print(f"  {name} failed in {count} case{'s' * (count > 1)}: {why}")
 
 
-def _agree(case: str, numbers: Mapping[str, list[float]], within: float) -> None:
+def agree(case: str, numbers: Mapping[str, list[float]], within: float) -> None:
+    """Compare the `fingerprint` of everybody with that of the first. Raises `Disagreement`."""
     if not numbers:
         return
     first, *others = numbers

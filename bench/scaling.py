@@ -24,6 +24,12 @@ QUICK = ("mlp 128-128 b64",)
 LIBRARIES = (OURS, "torch", "jax")
 
 
+def shape(name: str) -> str:
+    """A sweep's network in few words."""
+    model = model_of(name)
+    return f"{len(model.sizes) - 1} x {model.sizes[0]}, batch {model.rows}"
+
+
 def step(race: Race, name: str, dtype: str) -> dict[str, float]:
     """Microseconds of a step, by library."""
     return race.run(f"{name} | {dtype}", FIRST_WITHIN[dtype])[0]
@@ -60,13 +66,13 @@ def sweeps(report: Report, options: Any, dtype: str) -> None:
             rows = []
             for name in chosen(names, options):
                 times = step(race, name, dtype)
-                row: dict[str, Any] = {"network": name}
+                row: dict[str, Any] = {"network": shape(name)}
                 row |= {f"{n} us": times.get(n) for n in race.libraries}
                 if OURS in times:
                     row["fastgrad GF/s"] = model_of(name).flops / times[OURS] / 1e3
                     row |= {f"{n}/ours": us / times[OURS] for n, us in times.items() if n != OURS}
                 rows.append(row)
-                found[f"{what}: {name}"] = row
+                found[f"{what} {shape(name)}"] = row
             if rows:
                 report.table(f"step against {what}, {dtype}, threads: {race.threads}", rows)
         standing(report, found)
@@ -78,7 +84,7 @@ def main() -> None:
     options = race_options(race_parser(__doc__))
     with Report("scaling", options, dtype=", ".join(options.dtypes), packages=("torch", "jax")) as report:
         for dtype in options.dtypes:
-            if not options.quick:
+            if not options.quick and options.threads > 1:
                 threads(report, options, dtype)
             sweeps(report, options, dtype)
 

@@ -1,7 +1,7 @@
 """Vector mathematics: each function in cache and out, G elements a second, and gradients of chains of exp, tanh and log.
 
-Beside NumPy, PyTorch and JAX, one thread each. Arguments lie where the function is finite and its result normal. The chains
-are float32 gradients in cache, against PyTorch (eager and compiled) and JAX.
+Beside NumPy, PyTorch and JAX, one thread each, float32 unless ``--dtypes`` says float64 as well. Arguments lie where the
+function is finite and its result normal. The chains are float32 gradients in cache, against PyTorch (eager and compiled) and JAX.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def gradients(report: Report, race: Race, options: Any) -> None:
 
 def main() -> None:
     """Measure and print."""
-    it = race_parser(__doc__, dtypes=("float32", "float64"))
+    it = race_parser(__doc__)
     it.set_defaults(threads=1)
     options = race_options(it)
     with Report(

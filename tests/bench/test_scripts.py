@@ -50,8 +50,8 @@ def test_libraries_that_disagree_stop_a_race(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
     import race
 
-    race._agree("case", {"a": [2.0, 1.0], "b": [2.0, 1.0 + 1e-9]}, 1e-6)
+    race.agree("case", {"a": [2.0, 1.0], "b": [2.0, 1.0 + 1e-9]}, 1e-6)
     with pytest.raises(race.Disagreement, match=r"case: a has 1\.0 and b 1\.1"):
-        race._agree("case", {"a": [2.0, 1.0], "b": [2.0, 1.1]}, 1e-3)
+        race.agree("case", {"a": [2.0, 1.0], "b": [2.0, 1.1]}, 1e-3)
     with pytest.raises(race.Disagreement):
-        race._agree("case", {"a": [2.0, 1.0], "b": [2.0, float("nan")]}, 1e-3)
+        race.agree("case", {"a": [2.0, 1.0], "b": [2.0, float("nan")]}, 1e-3)
