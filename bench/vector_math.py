@@ -1,7 +1,8 @@
 """Vector mathematics: each function in cache and out, G elements a second, and gradients of chains of exp, tanh and log.
 
 Beside NumPy, PyTorch and JAX, one thread each, float32 unless ``--dtypes`` says float64 as well. Arguments lie where the
-function is finite and its result normal. The chains are float32 gradients in cache, against PyTorch (eager and compiled) and JAX.
+function is finite and its result normal. The chains are float32 gradients in cache, against PyTorch (eager and compiled)
+and JAX.
 """
 
 from __future__ import annotations
