@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import fastgrad
+
 BENCH = Path(__file__).parents[2] / "bench"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(fastgrad.__file__).parents[1])}
 RACES = {
     "products": "numpy/ours",
     "vector_math": "fastgrad G/s",
@@ -25,7 +29,7 @@ RACES = {
 def run(script: str, *arguments: str, target: Path) -> dict:
     """What a script writes with ``--json``."""
     command = [sys.executable, str(BENCH / f"{script}.py"), "--quick", "--json", str(target), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(target.read_text())
 

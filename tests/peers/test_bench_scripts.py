@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import fastgrad
+
 BENCH = Path(__file__).parents[2] / "bench"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(fastgrad.__file__).parents[1])}
 PEERS = ("torch", "jax")
 CASES = {
     "products": ("63x65x67", "8x8x8"),
@@ -33,7 +37,7 @@ def test_results_agree(script, tmp_path):
         "--json",
         str(target),
     ]
-    done = subprocess.run([*command, *only], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, *only], capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "failed in" not in done.stdout and "does not take part" not in done.stdout
     head = "{}/ours" if script != "other_models" else "{} us"
