@@ -2,14 +2,15 @@
 
 Two kinds of knowledge, kept apart because of what may depend on them:
 
-- `Cuts` and whatever else orders a sum come from a table that ships with fastgrad: a pure function of the CPU's model and
-  vector width, so that a program gives the same bits today and tomorrow.
+- `Cuts`, which order sums, come from a table that ships with fastgrad: a pure function of the CPU's model and vector
+  width, so that a program gives the same bits today and tomorrow.
 - `Rates` say how long things take. Shipped guesses stand in until this machine has been measured (`fastgrad calibrate`);
   they choose only among ways of the same bits (serial or shared among threads), and tell a profile what the limit is.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -43,11 +44,13 @@ def available_threads() -> int:
 
 
 class Cpu(NamedTuple):
-    """A processor: its maker and model (``GenuineIntel-6-167``), its name, bytes of its caches (first level first)."""
+    """A processor: its maker and model (``GenuineIntel-6-167``), its name, bytes of its caches (first level first) and of
+    its vectors."""
 
     model: str
     name: str
     caches: tuple[int, ...]
+    vector_bytes: int
 
 
 @cache
@@ -60,12 +63,17 @@ def cpu(root: str = "/") -> Cpu:
         seen.get("model") or seen.get("CPU part"),
     ]
     model = "-".join(part for part in parts if part) or "unknown"
-    return Cpu(model, seen.get("model name", model), _caches(Path(root, "sys/devices/system/cpu/cpu0/cache")))
+    flags = seen.get("flags", "").split()
+    width = 64 if "avx512f" in flags else 32 if "avx2" in flags else 16
+    caches = _caches(Path(root, "sys/devices/system/cpu/cpu0/cache"))
+    return Cpu(model, seen.get("model name", model), caches, width)
 
 
 def _first_processor(path: Path) -> dict[str, str]:
+    """What Linux says of the first processor; the file's end, which may be long, is not read."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(1 << 14)
     except OSError:
         return {}
     lines = (line.partition(":") for line in text.split("\n\n", 1)[0].splitlines())
@@ -89,6 +97,38 @@ def _caches(folder: Path) -> tuple[int, ...]:
         if match and level.isdigit() and kind in ("Data", "Unified"):
             found[int(level)] = int(match[1]) << {"": 0, "K": 10, "M": 20}[match[2]]
     return tuple(found[level] for level in sorted(found)) or _COMMON_CACHES
+
+
+# -- what orders sums --------------------------------------------------------------------------------------------------
+
+
+class Cuts(NamedTuple):
+    """How loops are cut into tiles: a fold to one number sums each tile by itself, then the tiles.
+
+    ``map_block``: elements of the inner axis that one tile covers, small enough for the first cache, large enough to hide
+    the tile's own cost. ``column_block``: the same where rows are folded into columns, whose results stay in that cache
+    while all rows pass by.
+    """
+
+    map_block: int
+    column_block: int
+
+
+_CUTS = {64: Cuts(4096, 128), 32: Cuts(4096, 128), 16: Cuts(4096, 128)}
+"""By bytes of a vector: what an unknown model gets."""
+_CUTS_OF_MODELS: dict[str, Cuts] = {}
+"""Models that were measured to want other sizes, by `Cpu.model`."""
+
+
+def cuts(model: str | None = None, vector_bytes: int | None = None) -> Cuts:
+    """The sizes for a CPU, by default this one: from the shipped table alone, never from a measurement at run time.
+
+    >>> cuts("a CPU that nobody has measured", 32).map_block
+    4096
+    """
+    here = cpu()
+    found = _CUTS_OF_MODELS.get(here.model if model is None else model)
+    return found or _CUTS[here.vector_bytes if vector_bytes is None else vector_bytes]
 
 
 # -- what it can do ----------------------------------------------------------------------------------------------------
@@ -125,8 +165,8 @@ class Rates:
     measured: bool = False
 
     def peak(self, dtype: str, threads: int) -> float:
-        """GFLOP/s in ``dtype`` (others than float32 count as float64) on one thread, or on all."""
-        return (self.float32 if dtype == "float32" else self.float64)[threads > 1]
+        """GFLOP/s in ``dtype`` (others than float32 count as float64) on so many threads."""
+        return _on(self.float32 if dtype == "float32" else self.float64, threads)
 
     def level(self, nbytes: int, threads: int) -> Level:
         """The first level that holds so many bytes: private caches count once a thread, a shared one and memory once."""
@@ -140,7 +180,7 @@ class Rates:
         level = self.level(read + written, threads)
         both = min(read, written)
         alone = level.read if read > written else level.copy
-        return 2 * both / level.copy[threads > 1] + (read + written - 2 * both) / alone[threads > 1]
+        return 2 * both / _on(level.copy, threads) + (read + written - 2 * both) / _on(alone, threads)
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and lists, for a file."""
@@ -171,6 +211,12 @@ class Rates:
         return "\n".join(lines)
 
 
+def _on(pair: Pair, threads: int) -> float:
+    """A rate on so many threads, between that of one and that of all."""
+    one, many = pair
+    return min(threads * one, many) if threads > 1 else one
+
+
 def from_json(found: Mapping[str, Any]) -> Rates:
     """The measured rates that `Rates.to_json` wrote. Raises `ValueError` or kin for anything else."""
     levels = tuple(
@@ -181,14 +227,14 @@ def from_json(found: Mapping[str, Any]) -> Rates:
         int(found["threads"]), _pair(found["float32"]), _pair(found["float64"]), levels,
         float(found["row_ns"]), float(found["region_ns"]), True,
     )  # fmt: skip
-    if not levels or min(rates.row_ns, rates.region_ns, *(x for v in levels for x in v.read)) <= 0:
+    if not levels or not min(rates.row_ns, rates.region_ns, rates.threads) > 0:
         raise ValueError("rates must be positive")
     return rates
 
 
 def _pair(values: Any) -> Pair:
     one, many = values
-    if not (one > 0 and many > 0):
+    if not (0 < one < math.inf and 0 < many < math.inf):
         raise ValueError("rates must be positive")
     return float(one), float(many)
 

@@ -17,7 +17,7 @@ from ..locks import Lock
 from ..memory import Location, MemoryPlan
 from ..schedule import schedule
 from . import tape
-from .calibration import rates
+from .calibration import calibrate
 from .cpu import Captured, Native, Pool, conform
 from .results import Results
 
@@ -116,7 +116,7 @@ class Program:
         with self._host.lock.current:
             state = None if self._host.state is None else self._host.state.copy()
         subject = Subject(name, native, held, results.arrays, state, self._host.refresh)
-        return profile_native(subject, count, rates())
+        return profile_native(subject, count, calibrate())
 
     @property
     def address(self) -> int:
@@ -273,7 +273,7 @@ class Executable:
             return self.program.profile(*held, runs=runs)
         from .measure import check_runs, profile_interpreted
 
-        return profile_interpreted(self.graph, held, self.call, check_runs(runs), rates())
+        return profile_interpreted(self.graph, held, self.call, check_runs(runs), calibrate())
 
     @property
     def address(self) -> int:

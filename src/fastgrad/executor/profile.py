@@ -1,8 +1,8 @@
 """What a profile is: one record a kernel, with its time beside the time that this machine could do it in.
 
-The limits are those of the roofline model (Williams, Waterman and Patterson 2009): a row can be no faster than its operations at
-the peak rate of multiply-adds, nor than its bytes at the bandwidth of the first level of memory that holds them all, nor
-than it takes to hand it out. The largest of the three binds; what a row reaches of it says how much is left.
+The limits are those of the roofline model (Williams, Waterman and Patterson 2009): a row can be no faster than its
+operations at the peak rate of multiply-adds, nor than its bytes at the bandwidth of the first level of memory that holds
+them all, nor than it takes to hand it out. The largest of the three binds; what a row reaches of it says what is left.
 """
 
 from __future__ import annotations

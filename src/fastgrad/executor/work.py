@@ -1,8 +1,8 @@
 """How much work a step is: floating-point operations, bytes read and written, what to call it, whose line it stems from.
 
-An arithmetic line of a kernel (an addition, a product, a comparison, a choice) counts as one operation an element; a product of
-matrices as 2 k - 1 rounded to 2 k an element, as in the literature; a function as the operations of the polynomial
-that computes it. Bytes are those of the arrays that a step names, each once: what a cache would see that holds them all.
+An arithmetic line of a kernel (an addition, a product, a comparison, a choice) counts as one operation an element; a
+product of matrices as 2 k an element, as in the literature; a function as the operations of the polynomial that computes
+it. Bytes are those of the arrays that a step names, each once: what passes by a cache that holds them all.
 """
 
 from __future__ import annotations
