@@ -87,7 +87,8 @@ def profile_native(subject: Subject, runs: int | None, rates: Rates) -> Profile:
     ns = np.median(ticks[:, :, abi.TICKS], axis=0) * tick_ns
     calls = np.median(ticks[:, :, abi.CALLS], axis=0).astype(int)
     sums = ticks[:, :, abi.TICKS].sum(axis=1)
-    events, came = sample[int(np.argsort(sums)[len(sums) // 2])]
+    unsteady = max(0.0, float(np.median(sums)) * tick_ns - float(ns.sum()))
+    events, came = sample[int(np.argmin(np.abs(sums * tick_ns - ns.sum())))]  # the most usual run
     rows = _rows(native, ns, calls, rates)
     control = sum(float(t) for t, source in zip(ns, native.tape.sources, strict=True) if source is None)
     origin = events[0, 1] if len(events) else 0
@@ -97,7 +98,7 @@ def profile_native(subject: Subject, runs: int | None, rates: Rates) -> Profile:
         if native.tape.sources[row] is not None
     )
     return Profile(
-        subject.name, "numba", _threads(native), n, float(np.median(whole)), control, rows, rates, seen,
+        subject.name, "numba", _threads(native), n, float(np.median(whole)), control, unsteady, rows, rates, seen,
         max(0, came - EVENTS),
     )  # fmt: skip
 
@@ -189,10 +190,11 @@ def profile_interpreted(
                 i, result, eqn.prim.name, lines_of([eqn]), kind, 1, float(ns[i]), work_of_eqn(eqn), 1, SERIAL_NS, rates,
             )
         )  # fmt: skip
+    unsteady = max(0.0, float(np.median(times.sum(axis=1)) - ns.sum()))
     ends = np.cumsum(ns)
     events = [Event(i, float(end - t), float(end)) for i, (end, t) in enumerate(zip(ends, ns, strict=True))]
     return Profile(
-        graph.name, "numpy", 1, n, float(np.median(wholes)), 0.0, tuple(rows), rates, tuple(events[:EVENTS]),
+        graph.name, "numpy", 1, n, float(np.median(wholes)), 0.0, unsteady, tuple(rows), rates, tuple(events[:EVENTS]),
         max(0, len(events) - EVENTS),
     )  # fmt: skip
 

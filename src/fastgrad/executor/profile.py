@@ -82,8 +82,12 @@ class Row:
     @property
     def of_limit(self) -> float:
         """Share of what binds, 0 to 1: a row at 1 can only become faster by doing less."""
-        least = max(self.compute_ns, self.memory_ns, self.launch_ns)
-        return least * self.calls / self.ns if self.ns else 0.0
+        return self.least_ns * self.calls / self.ns if self.ns else 0.0
+
+    @property
+    def least_ns(self) -> float:
+        """How long one call takes at least, by whatever binds."""
+        return max(self.compute_ns, self.memory_ns, self.launch_ns)
 
 
 class Event(NamedTuple):
@@ -100,9 +104,10 @@ class Profile:
 
     Attributes:
         rows: one `Row` a kernel, in the order of the program.
-        step_ns: the whole call from Python, measured by itself (median): ``kernels_ns`` (the sum of the rows), plus
-            ``control_ns`` (loops and branches), plus ``overhead_ns``, what is left: the entry, arguments, results,
-            the parallel region, noise. It may come out slightly negative.
+        step_ns: the whole call from Python, measured by itself (median). It is the sum of ``kernels_ns`` (the rows),
+            ``control_ns`` (loops and branches), ``unsteady_ns`` (what all rows of a run took beyond the sum of their
+            medians: somebody else had the core), and ``overhead_ns``, what is left: the entry, arguments, results,
+            the parallel region. It may come out slightly negative.
         rates: what the machine can do at best. ``runs``: how many were measured. ``threads``: how many could share a row.
         events: the rows of one typical run as they followed one another; ``unseen`` more came than were kept.
 
@@ -118,6 +123,7 @@ class Profile:
     runs: int
     step_ns: float
     control_ns: float
+    unsteady_ns: float
     rows: tuple[Row, ...]
     rates: Rates
     events: tuple[Event, ...] = ()
@@ -131,7 +137,7 @@ class Profile:
     @property
     def overhead_ns(self) -> float:
         """Nanoseconds of a call that no row accounts for."""
-        return self.step_ns - self.kernels_ns - self.control_ns
+        return self.step_ns - self.kernels_ns - self.control_ns - self.unsteady_ns
 
     @property
     def flops(self) -> int:
@@ -141,7 +147,7 @@ class Profile:
     @property
     def least_ns(self) -> float:
         """How long the rows would take if each ran at its limit."""
-        return sum(max(r.compute_ns, r.memory_ns, r.launch_ns) * r.calls for r in self.rows)
+        return sum(row.least_ns * row.calls for row in self.rows)
 
     def __str__(self) -> str:
         """The table, slowest rows marked by their share; then where the rest of the time went."""
@@ -161,6 +167,7 @@ class Profile:
         rest = [
             ("kernels", self.kernels_ns),
             *([("loops and branches", self.control_ns)] if self.control_ns else []),
+            *([("unsteady", self.unsteady_ns)] if self.unsteady_ns else []),
             ("overhead", self.overhead_ns),
         ]
         text += [f"{name:18} {show_ns(ns):>10} {100 * ns / whole:6.1f}%" for name, ns in rest]
@@ -183,9 +190,9 @@ class Profile:
 
     def to_html(self) -> str:
         """The timeline and the table as one self-contained page."""
-        from .timeline import html
+        from .page import page
 
-        return html(self)
+        return page(self)
 
     def save(self, path: str | Path) -> Path:
         """Write the timeline to ``path``, which ends in ``.html`` or ``.svg``, or the table (``.txt``); returns the path.
