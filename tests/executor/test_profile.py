@@ -9,7 +9,7 @@ import pytest
 
 import fastgrad as fg
 from fastgrad.errors import ArgumentError, DTypeError, OutOfBoundsError, ShapeError
-from fastgrad.executor import tape
+from fastgrad.executor import cpu, tape
 from fastgrad.executor.profile import KINDS
 from fastgrad.nn import functional as F
 
@@ -175,6 +175,16 @@ def test_a_while_loop_and_a_branch_that_is_not_taken():
     assert calls["mul"] == 5
     assert 0 in calls.values() and all(row.ns == 0 for row in rows if row.calls == 0)
     assert all(row.gflops == row.of_limit == 0.0 for row in rows if row.calls == 0)
+
+
+def test_a_run_that_pauses(monkeypatch):
+    """Longer than its allowance, it returns to Python on the way: results live on, and every row is counted once."""
+    monkeypatch.setattr(cpu, "ALLOWANCE_NS", 50_000)
+    x = np.full(4096, 0.5)
+    f = fg.jit(lambda x: fg.fori_loop(0, 3000, lambda i, x: np.tanh(x) * 1.5, x), threads=1)
+    profile = f.compile(x).profile(x, runs=2)
+    (row,) = [row for row in profile.rows if row.calls > 1]
+    assert row.calls == 3000 and profile.unseen > 0
 
 
 def test_many_steps_in_one_call():

@@ -134,7 +134,7 @@ def test_save(profile, tmp_path, name, begin):
 
 
 def test_save_refuses_other_formats(profile, tmp_path):
-    with pytest.raises(ArgumentError, match="no format for 'p.png'") as caught:
+    with pytest.raises(ArgumentError, match=r"no format for 'p\.png'") as caught:
         profile.save(tmp_path / "p.png")
     assert caught.value.hint == 'a name that ends in ".html", ".svg" or ".txt"'
     assert not list(tmp_path.iterdir())

@@ -65,7 +65,8 @@ def profile_native(subject: Subject, runs: int | None, rates: Rates) -> Profile:
             workspace.words[abi.WORKER] = plain
         start = time.perf_counter_ns()
         subject.refresh()
-        if workspace.entry(*subject.arrays, *subject.results()) is not None:
+        results = subject.results()  # held until the end: a run that pauses goes on in `finish`
+        if workspace.entry(*subject.arrays, *results) is not None:
             workspace.finish()
         return time.perf_counter_ns() - start
 
@@ -87,8 +88,8 @@ def profile_native(subject: Subject, runs: int | None, rates: Rates) -> Profile:
     ns = np.median(ticks[:, :, abi.TICKS], axis=0) * tick_ns
     calls = np.median(ticks[:, :, abi.CALLS], axis=0).astype(int)
     sums = ticks[:, :, abi.TICKS].sum(axis=1)
-    unsteady = max(0.0, float(np.median(sums)) * tick_ns - float(ns.sum()))
-    events, came = sample[int(np.argmin(np.abs(sums * tick_ns - ns.sum())))]  # the most usual run
+    usual, call = float(ns.sum()), float(np.median(whole))
+    events, came = sample[int(np.argmin(np.abs(sums * tick_ns - usual)))]  # the most usual run
     rows = _rows(native, ns, calls, rates)
     control = sum(float(t) for t, source in zip(ns, native.tape.sources, strict=True) if source is None)
     origin = events[0, 1] if len(events) else 0
@@ -98,9 +99,15 @@ def profile_native(subject: Subject, runs: int | None, rates: Rates) -> Profile:
         if native.tape.sources[row] is not None
     )
     return Profile(
-        subject.name, "numba", _threads(native), n, float(np.median(whole)), control, unsteady, rows, rates, seen,
+        subject.name, "numba", _threads(native), n, call, control,
+        _unsteady(float(np.median(sums)) * tick_ns, usual, call), rows, rates, seen,
         max(0, came - EVENTS),
     )  # fmt: skip
+
+
+def _unsteady(run: float, usual: float, call: float) -> float:
+    """What all rows of a ``run`` took beyond what each takes usually, as far as the ``call`` shows it."""
+    return max(0.0, min(run, call) - usual)
 
 
 def _aligned_copy(state: np.ndarray | None) -> np.ndarray | None:
@@ -190,11 +197,12 @@ def profile_interpreted(
                 i, result, eqn.prim.name, lines_of([eqn]), kind, 1, float(ns[i]), work_of_eqn(eqn), 1, SERIAL_NS, rates,
             )
         )  # fmt: skip
-    unsteady = max(0.0, float(np.median(times.sum(axis=1)) - ns.sum()))
+    call_ns = float(np.median(wholes))
+    unsteady = _unsteady(float(np.median(times.sum(axis=1))), float(ns.sum()), call_ns)
     ends = np.cumsum(ns)
     events = [Event(i, float(end - t), float(end)) for i, (end, t) in enumerate(zip(ends, ns, strict=True))]
     return Profile(
-        graph.name, "numpy", 1, n, float(np.median(wholes)), 0.0, unsteady, tuple(rows), rates, tuple(events[:EVENTS]),
+        graph.name, "numpy", 1, n, call_ns, 0.0, unsteady, tuple(rows), rates, tuple(events[:EVENTS]),
         max(0, len(events) - EVENTS),
     )  # fmt: skip
 
