@@ -55,7 +55,7 @@ def interpret(graph: Graph, *, copies: bool = True) -> Callable[..., list[Any]]:
         elif floats and eqn.prim.name in _DIRECT:
             call = _DIRECT[eqn.prim.name].format(x=args[0], **eqn.params)
         else:
-            scope[f"op{i}"] = _bound(eqn)
+            scope[f"op{i}"] = reference(eqn)
         dying = [
             names[v]
             for v in dict.fromkeys(eqn.inputs)
@@ -126,7 +126,7 @@ def _floats(eqn: Eqn) -> bool:
     return {a.aval.dtype.kind for a in (*eqn.inputs[:1], *eqn.outputs[:1])} == {"f"}
 
 
-def _bound(eqn: Eqn) -> Callable[..., Any]:
+def reference(eqn: Eqn) -> Callable[..., Any]:
     """The reference with its parameters; a routine that may refuse its operands says at which line of the user's."""
     if eqn.prim.name == "cast" and not eqn.outputs[0].aval.shape and _floats(eqn):
         return eqn.params["dtype"].type

@@ -1,10 +1,28 @@
-"""What this machine offers a run."""
+"""What this machine offers a run: cores, caches, and how fast each of them is at best.
+
+Two kinds of knowledge, kept apart because of what may depend on them:
+
+- `Cuts`, which order sums, come from a table that ships with fastgrad: a pure function of the CPU's model and vector
+  width, so that a program gives the same bits today and tomorrow.
+- `Rates` say how long things take. Shipped guesses stand in until this machine has been measured (`fastgrad calibrate`);
+  they choose only among ways of the same bits (serial or shared among threads), and tell a profile what the limit is.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from .errors import ArgumentError
+
+Pair = tuple[float, float]
+"""A figure of one core, and of all threads together."""
 
 
 def cores() -> int:
@@ -20,3 +38,232 @@ def available_threads() -> int:
     if not text.isdigit() or int(text) < 1:
         raise ArgumentError(f"FASTGRAD_NUM_THREADS must be a positive integer, got {text!r}")
     return min(int(text), cores())
+
+
+# -- the processor -----------------------------------------------------------------------------------------------------
+
+
+class Cpu(NamedTuple):
+    """A processor: its maker and model (``GenuineIntel-6-167``), its name, bytes of its caches (first level first) and of
+    its vectors."""
+
+    model: str
+    name: str
+    caches: tuple[int, ...]
+    vector_bytes: int
+
+
+@cache
+def cpu(root: str = "/") -> Cpu:
+    """The processor of this machine; what the system does not tell is "unknown", and caches of common sizes."""
+    seen = _first_processor(Path(root, "proc/cpuinfo"))
+    parts = [
+        seen.get("vendor_id") or seen.get("CPU implementer"),
+        seen.get("cpu family") or seen.get("CPU architecture"),
+        seen.get("model") or seen.get("CPU part"),
+    ]
+    model = "-".join(part for part in parts if part) or "unknown"
+    flags = seen.get("flags", "").split()
+    width = 64 if "avx512f" in flags else 32 if "avx2" in flags else 16
+    caches = _caches(Path(root, "sys/devices/system/cpu/cpu0/cache"))
+    return Cpu(model, seen.get("model name", model), caches, width)
+
+
+def _first_processor(path: Path) -> dict[str, str]:
+    """What Linux says of the first processor; the file's end, which may be long, is not read."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(1 << 14)
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.split("\n\n", 1)[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}
+
+
+_COMMON_CACHES = (32 << 10, 1 << 20, 8 << 20)
+
+
+def _caches(folder: Path) -> tuple[int, ...]:
+    """Bytes of the data caches, first level first, as Linux tells them."""
+    found: dict[int, int] = {}
+    for index in sorted(folder.glob("index*")):
+        try:
+            level, kind, size = (
+                (index / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size")
+            )
+        except (OSError, UnicodeDecodeError):
+            continue
+        match = re.fullmatch(r"(\d+)([KM]?)", size)
+        if match and level.isdigit() and kind in ("Data", "Unified"):
+            found[int(level)] = int(match[1]) << {"": 0, "K": 10, "M": 20}[match[2]]
+    return tuple(found[level] for level in sorted(found)) or _COMMON_CACHES
+
+
+# -- what orders sums --------------------------------------------------------------------------------------------------
+
+
+class Cuts(NamedTuple):
+    """How loops are cut into tiles: a fold to one number sums each tile by itself, then the tiles.
+
+    ``map_block``: elements of the inner axis that one tile covers, small enough for the first cache, large enough to hide
+    the tile's own cost. ``column_block``: the same where rows are folded into columns, whose results stay in that cache
+    while all rows pass by.
+    """
+
+    map_block: int
+    column_block: int
+
+
+_CUTS = {64: Cuts(4096, 128), 32: Cuts(4096, 128), 16: Cuts(4096, 128)}
+"""By bytes of a vector: what an unknown model gets."""
+_CUTS_OF_MODELS: dict[str, Cuts] = {}
+"""Models that were measured to want other sizes, by `Cpu.model`."""
+
+
+def cuts(model: str | None = None, vector_bytes: int | None = None) -> Cuts:
+    """The sizes for a CPU, by default this one: from the shipped table alone, never from a measurement at run time.
+
+    >>> cuts("a CPU that nobody has measured", 32).map_block
+    4096
+    """
+    here = cpu()
+    found = _CUTS_OF_MODELS.get(here.model if model is None else model)
+    return found or _CUTS[here.vector_bytes if vector_bytes is None else vector_bytes]
+
+
+# -- what it can do ----------------------------------------------------------------------------------------------------
+
+
+class Level(NamedTuple):
+    """A level of memory: its name, how many bytes it holds, and GB/s that loops read from it, and read and write in it."""
+
+    name: str
+    nbytes: int
+    read: Pair
+    copy: Pair
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a machine can do at best.
+
+    Attributes: ``float32`` and ``float64``: GFLOP/s of fused multiply-adds that never leave the registers. ``levels``:
+    first-level cache to memory. ``row_ns``: what it costs to share a row of the tape out among threads that are awake.
+    ``region_ns``: what it costs to wake them, and to meet them at the end. ``measured``: whether on this very machine.
+
+    >>> rates = shipped(64)
+    >>> rates.peak("float32", 1) > rates.peak("float64", 1)
+    True
+    """
+
+    threads: int
+    float32: Pair
+    float64: Pair
+    levels: tuple[Level, ...]
+    row_ns: float
+    region_ns: float
+    measured: bool = False
+
+    def peak(self, dtype: str, threads: int) -> float:
+        """GFLOP/s in ``dtype`` (others than float32 count as float64) on so many threads."""
+        return _on(self.float32 if dtype == "float32" else self.float64, threads)
+
+    def level(self, nbytes: int, threads: int) -> Level:
+        """The first level that holds so many bytes: private caches count once a thread, a shared one and memory once."""
+        for i, level in enumerate(self.levels[:-1]):
+            if nbytes <= level.nbytes * (threads if i < 2 else 1):
+                return level
+        return self.levels[-1]
+
+    def move_ns(self, read: int, written: int, threads: int) -> float:
+        """How long it takes at least to read and write so many bytes, where they lie in the first level that holds them."""
+        level = self.level(read + written, threads)
+        both = min(read, written)
+        alone = level.read if read > written else level.copy
+        return 2 * both / _on(level.copy, threads) + (read + written - 2 * both) / _on(alone, threads)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers and lists, for a file."""
+        return {
+            "threads": self.threads, "float32": self.float32, "float64": self.float64,
+            "levels": self.levels, "row_ns": self.row_ns, "region_ns": self.region_ns,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        """The machine as a few lines of text."""
+        many = f"{self.threads} threads"
+        how = (
+            "measured" if self.measured else "a guess from its vector width; `fastgrad calibrate` measures it"
+        )
+        lines = [
+            f"machine {cpu().name} ({cpu().model}), {how}",
+            f"  {'':22}{'1 thread':>10}{many:>12}",
+        ]
+        for dtype in ("float32", "float64"):
+            one, all_ = getattr(self, dtype)
+            lines.append(f"  {dtype + ' GFLOP/s':22}{one:10.0f}{all_:12.0f}")
+        for level in self.levels:
+            for what, (one, all_) in (("read", level.read), ("copy", level.copy)):
+                lines.append(f"  {level.name + ' ' + what + ' GB/s':22}{one:10.1f}{all_:12.1f}")
+        lines.append(
+            f"  a shared row costs {self.row_ns / 1e3:.2f} us, a parallel region {self.region_ns / 1e3:.1f} us"
+        )
+        return "\n".join(lines)
+
+
+def _on(pair: Pair, threads: int) -> float:
+    """A rate on so many threads, between that of one and that of all."""
+    one, many = pair
+    return min(threads * one, many) if threads > 1 else one
+
+
+def from_json(found: Mapping[str, Any]) -> Rates:
+    """The measured rates that `Rates.to_json` wrote. Raises `ValueError` or kin for anything else."""
+    levels = tuple(
+        Level(str(name), int(nbytes), _pair(read), _pair(copy))
+        for name, nbytes, read, copy in found["levels"]
+    )
+    rates = Rates(
+        int(found["threads"]), _pair(found["float32"]), _pair(found["float64"]), levels,
+        float(found["row_ns"]), float(found["region_ns"]), True,
+    )  # fmt: skip
+    if not levels or not min(rates.row_ns, rates.region_ns, rates.threads) > 0:
+        raise ValueError("rates must be positive")
+    return rates
+
+
+def _pair(values: Any) -> Pair:
+    one, many = values
+    if not (0 < one < math.inf and 0 < many < math.inf):
+        raise ValueError("rates must be positive")
+    return float(one), float(many)
+
+
+_GUESSED_GFLOPS = {64: 180.0, 32: 90.0, 16: 40.0}
+"""float32 on one core by bytes of a vector: two multiply-adds a cycle at some 2.8 GHz (one where vectors are narrow)."""
+_GUESSED_GBS = {"L1": (150.0, 120.0), "L2": (60.0, 45.0), "L3": (20.0, 15.0), "memory": (12.0, 9.0)}
+"""Reading, and reading and writing, on one core."""
+
+
+def shipped(vector_bytes: int, threads: int | None = None) -> Rates:
+    """What to expect of a CPU with vectors of so many bytes, before it has been measured; caches are this machine's.
+
+    Private caches and cores count once a thread; what is shared serves two threads' worth at most.
+    """
+    n = available_threads() if threads is None else threads
+    one = _GUESSED_GFLOPS.get(vector_bytes, _GUESSED_GFLOPS[16])
+    sizes = cpu().caches[:3]
+    levels = []
+    for i, name in enumerate([*(f"L{i + 1}" for i in range(len(sizes))), "memory"]):
+        read, copy = _GUESSED_GBS[name]
+        factor = n if name in ("L1", "L2") else min(n, 2)
+        levels.append(
+            Level(name, sizes[i] if i < len(sizes) else 1 << 62, (read, read * factor), (copy, copy * factor))
+        )
+    return Rates(n, (one, one * n), (one / 2, one * n / 2), tuple(levels), ROW_NS, REGION_NS)
+
+
+ROW_NS = 300.0
+"""What sharing a row out takes where nothing was measured."""
+REGION_NS = 50_000.0
+"""What waking a sleeping thread, and meeting it at the end, takes where nothing was measured."""

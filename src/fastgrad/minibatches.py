@@ -42,6 +42,11 @@ def batch_item(item: Any) -> Any:
     return np.asarray(item) if numbers else item
 
 
+def batch_leaves(batch: tuple) -> list[np.ndarray]:
+    """The arrays of a batch, flat, as one step takes them."""
+    return [batch_array(leaf) for leaf in pytree.flatten(tuple(batch_item(b) for b in batch))[0]]
+
+
 def check_options(count: int, batch_size: Any, epochs: Any, shuffle: Any, drop_last: bool) -> None:
     """Refuse options of `TrainStep.run` that mean nothing for ``count`` rows."""
     for name, value, low in (

@@ -23,11 +23,19 @@ from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, TraceError
 from .executor import tape
 from .executor.cpu import Captured, Native
-from .executor.executable import Program, check_backend
+from .executor.executable import Host, Program, check_backend
 from .interpreter import interpret
 from .locks import Lock
 from .memory import Location
-from .minibatches import IndexCheck, batch_array, batch_item, check_options, common_length, index_check
+from .minibatches import (
+    IndexCheck,
+    batch_array,
+    batch_item,
+    batch_leaves,
+    check_options,
+    common_length,
+    index_check,
+)
 from .ops.index import take
 from .optimizer import Optimizer
 from .random.keys import words
@@ -318,7 +326,8 @@ class TrainStep:
             ]
         built = tape.build([tape.Segment(first), tape.Segment(second, may_pause=False)], self.threads, repeat)
         native = Native(built, handed, n_batch, captured.addresses(), self.threads)
-        program = Program([first, second], native, time.perf_counter() - start, why)
+        host = Host(batch_leaves, state.memory, self._lock, captured.refresh)
+        program = Program([first, second], native, time.perf_counter() - start, why, host)
         workspace = native.workspace(state.address)
         return StepSignature(graph, handed, tree, None, program, workspace, captured)
 

@@ -171,3 +171,22 @@ def assert_one_line(capsys, message):
     assert captured.out == ""
     assert captured.err.count("\n") == 1 and captured.err.startswith("fastgrad bench"), captured.err
     assert message in captured.err
+
+
+def test_profiles_are_printed_and_written_beside_the_results(capsys, tmp_path, acted):
+    options = ["--quick", "--models", "softmax", "chain", "--threads", "1", *OURS, "--profile"]
+    assert main(["bench", *options, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "matmul" in printed and "% peak" in printed and "overhead" in printed and "sin" in printed
+    names = sorted(path.name for path in (tmp_path / "profiles").iterdir())
+    stems = ("chain-float32-1", "softmax-float32-1")
+    assert names == [f"{stem}{suffix}" for stem in stems for suffix in (".html", ".txt")]
+    assert "<svg" in (tmp_path / "profiles" / names[0]).read_text(encoding="utf-8")
+
+
+def test_profiles_leave_stdout_to_the_json(capsys, acted):
+    assert (
+        main(["bench", "--quick", "--models", "softmax", "--threads", "1", *OURS, "--profile", "--json"]) == 0
+    )
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["rows"] and "% peak" in printed.err

@@ -13,19 +13,35 @@ from .timing import Contestant
 
 def compiled(model: Model, dtype: Any, threads: int, backend: str = "numba") -> Contestant:
     """`fg.TrainStep`; of the chain `fg.value_and_grad`."""
+    step, data = _step(model, dtype, threads, backend), batch(model, dtype)
+    if model.optimizer is None:
+        return Contestant(lambda: step(*data))
+    return Contestant(lambda: step(*data), lambda: _rest(step))
+
+
+def _step(model: Model, dtype: Any, threads: int, backend: str) -> Any:
+    """The training step, or where nothing is trained the function with its gradient."""
     import fastgrad as fg
 
-    data, loss = batch(model, dtype), _loss(model)
+    loss = _loss(model)
     if model.optimizer is None:
-        both = fg.value_and_grad(loss, backend=backend, threads=threads)
-        return Contestant(lambda: both(*data))
+        return fg.value_and_grad(loss, backend=backend, threads=threads)
     optimizer = {"adam": fg.optim.Adam, "sgd": fg.optim.SGD}[model.optimizer](RATES[model.optimizer])
-    train = fg.TrainStep(loss, parameters(model, dtype), optimizer, backend=backend, threads=threads)
+    return fg.TrainStep(loss, parameters(model, dtype), optimizer, backend=backend, threads=threads)
 
-    def rest() -> None:
-        train.state["optimizer"]["lr"][...] = RESTING_RATE
 
-    return Contestant(lambda: train(*data), rest)
+def _rest(step: Any) -> None:
+    step.state["optimizer"]["lr"][...] = RESTING_RATE
+
+
+def profiled(model: Model, dtype: Any, threads: int) -> Any:
+    """The `Profile` of the compiled step, measured in this process."""
+    step, data = _step(model, dtype, threads, "numba"), batch(model, dtype)
+    if model.optimizer is None:
+        return step.compile(*data).profile(*data)
+    step(*data)
+    _rest(step)
+    return step.executable.profile(*data)
 
 
 def interpreter(model: Model, dtype: Any, threads: int) -> Contestant:

@@ -1,4 +1,4 @@
-"""The command line: `fastgrad train`, `fastgrad explain`, `fastgrad bench` and `fastgrad cache`.
+"""The command line: `fastgrad train`, `fastgrad explain`, `fastgrad bench`, `fastgrad calibrate` and `fastgrad cache`.
 
 Every bad argument, file or shape is one line on stderr and exit code 2, before anything runs.
 """
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import bench, cache, explain, train
+from . import bench, cache, calibrate, explain, train
 from .bad_input import BadInput
 
 __all__ = ["main"]
@@ -51,5 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     train.add_parser(commands)
     explain.add_parser(commands)
     bench.add_parser(commands)
+    calibrate.add_parser(commands)
     cache.add_parser(commands)
     return parser

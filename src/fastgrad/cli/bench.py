@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.status import Status
@@ -25,9 +26,12 @@ from ..bench.models import MODELS
 from ..bench.process import LIMIT_S
 from ..bench.quiet import QUIET_OTHERS, busy_reason, cores
 from ..bench.store import FOLDER, Row, Store, Unusable, cell_of, header
+from ..bench.with_fastgrad import profiled
 from .bad_input import BadInput, positive_float, positive_int
 
 DTYPES = ("float32", "float64")
+PROFILES = "profiles"
+"""The folder below ``--out`` that timelines go to."""
 DEFAULT = {
     "models": ("mlp-64-32-10", "mlp-784-512-512-10"),
     "dtypes": ("float32",),
@@ -68,6 +72,11 @@ def add_parser(commands: Any) -> None:
     size.add_argument("--full", action="store_true", help="every model, both dtypes, 1 and 2 threads")
     add("--out", metavar="DIR", help="write RESULTS.md, charts and raw figures there")
     add("--resume", action="store_true", help="continue the run in --out that was interrupted")
+    add(
+        "--profile",
+        action="store_true",
+        help="show where the time of fastgrad's step goes, kernel by kernel; with --out write timelines too",
+    )
     add("--json", action="store_true", help="end stdout with one JSON object; all else goes to stderr")
     add("--force", action="store_true", help="measure on a busy machine too, and say so in the results")
     parser.set_defaults(command=run)
@@ -96,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"fastgrad bench: {error}", file=sys.stderr)
         return 1
     _finish(console, store, out)
+    if args.profile:
+        _profile(console, plan, out)
     if args.json:
         print(json.dumps(store.header | {"rows": store.rows}), flush=True)
     return 0
@@ -189,6 +200,21 @@ def _measure(console: Console, plan: Plan, store: Store) -> None:
             row = Measurement(cell, plan, lambda what, place=place: _say(status, place, what)).row()  # type: ignore[misc]
             store.add(row)
             console.print(table(row))
+
+
+def _profile(console: Console, plan: Plan, out: Path | None) -> None:
+    """fastgrad's step of each place, kernel by kernel; below ``out`` a page with the timeline, and the table as text."""
+    for cell in plan.cells():
+        with console.status(f"profiling {cell.model} {cell.dtype} threads: {cell.threads}"):
+            profile = profiled(MODELS[cell.model], np.dtype(cell.dtype).type, cell.threads)
+        console.print(f"\n{MODELS[cell.model].title}, {cell.dtype}, threads: {cell.threads}", style="bold")
+        console.print(str(profile), soft_wrap=True, markup=False)
+        if out is not None:
+            folder = out / PROFILES
+            folder.mkdir(exist_ok=True)
+            for suffix in (".html", ".txt"):
+                path = profile.save(folder / f"{cell.model}-{cell.dtype}-{cell.threads}{suffix}")
+                console.print(f"wrote {path}", soft_wrap=True)
 
 
 def _say(status: Status, place: str, what: str) -> None:

@@ -42,8 +42,24 @@ ARENA, STATE, INPUT, OUTPUT = range(4)
 # Workspace control words. The first four are written by several threads: a cache line each.
 PUBLISHED, TICKET, FINISHED, CLAIMED = 0, 8, 16, 24
 STATUS, THREADS, KERNELS_AT, DESCS_AT, PLAN_IN, PC_AT, ALLOWANCE, EPOCH = range(32, 40)
-TOGETHER, PARALLEL_FOR, WORKER, LOCK, CLOCK, YIELD, SCRATCH, CONTROL = 43, 44, 45, 46, 47, 48, 49, 56
+TOGETHER, PARALLEL_FOR, WORKER, LOCK, CLOCK, YIELD, SCRATCH, TIMES, CONTROL = (
+    43,
+    44,
+    45,
+    46,
+    47,
+    48,
+    49,
+    55,
+    56,
+)
 DONE, PAUSED, FAILED = range(3)
+
+# What a run that is measured writes down, at the address in TIMES: so many events fit, so many came (those beyond are not
+# kept), where each row's totals begin (ROW_TIME words a row), then the events: row, and the ticks before and after it.
+FITS, CAME, TOTALS_AT, EVENTS = range(4)
+TICKS, CALLS, ROW_TIME = range(3)
+EVENT = 3
 
 ROW_BITS = 20
 """What is published is (epoch, row) in one word."""

@@ -59,6 +59,13 @@ def runtime() -> Runtime:
     )
 
 
+@cache
+def measured_worker() -> Kernel:
+    """The worker that notes each row's time: compiled when the first program is profiled."""
+    with _build_lock.current:
+        return compile([Unit("walker", "measured")])[0].kernel
+
+
 def _libc(name: str) -> int:
     """Address of a function of Linux's C library, or 0 elsewhere (the run then never pauses, and spins without yielding)."""
     if not sys.platform.startswith("linux"):

@@ -31,6 +31,7 @@ from .simd.atomics import (
     peek32,
     poke,
     release,
+    ticks,
 )
 from .simd.intrinsics import quotient, smaller
 
@@ -146,44 +147,75 @@ def _control(plan, ws, row, kind, i):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _walk(plan, ws):  # type: ignore[no-untyped-def]
-    """The tape, row by row, from ``*pc``."""
-    rows = plan + 8 * peek(plan + 8 * abi.ROWS_AT)
-    n = peek(plan + 8 * abi.N_ROWS)
-    kernels = peek(ws + 8 * abi.KERNELS_AT)
-    descs = peek(ws + 8 * abi.DESCS_AT)
-    pc = peek(ws + 8 * abi.PC_AT)
-    clock = peek(ws + 8 * abi.CLOCK)
-    together = peek(ws + 8 * abi.TOGETHER) != 0
-    timed = clock != 0 and peek(plan + 8 * abi.COST) > _CLOCK_EVERY_NS
-    end = _now(ws, clock) + peek(ws + 8 * abi.ALLOWANCE) if timed else 0
-    spent = 0
-    i = peek(pc)
-    if i > 0:
-        i -= 1
-    while i < n:
-        row = rows + 8 * abi.ROW * i
-        kind = peek(row + 8 * abi.KIND)
-        if timed and spent > _CLOCK_EVERY_NS and peek(row + 8 * abi.MAY_PAUSE) != 0:
-            spent = 0
-            if _now(ws, clock) > end:
+def _note(ws, i, before):  # type: ignore[no-untyped-def]
+    """Write down that row ``i`` has run since ``before``."""
+    after = ticks()
+    times = peek(ws + 8 * abi.TIMES)
+    total = times + 8 * (peek(times + 8 * abi.TOTALS_AT) + abi.ROW_TIME * i)
+    poke(total + 8 * abi.TICKS, peek(total + 8 * abi.TICKS) + after - before)
+    poke(total + 8 * abi.CALLS, peek(total + 8 * abi.CALLS) + 1)
+    came = peek(times + 8 * abi.CAME)
+    if came < peek(times + 8 * abi.FITS):
+        event = times + 8 * (abi.EVENTS + abi.EVENT * came)
+        poke(event, i)
+        poke(event + 8, before)
+        poke(event + 16, after)
+    poke(times + 8 * abi.CAME, came + 1)
+
+
+def _walker(measured):  # type: ignore[no-untyped-def]
+    """The function that walks a tape; one that is ``measured`` notes the time of every row, and is else the same code."""
+
+    @_inner
+    def walk(plan, ws):  # type: ignore[no-untyped-def]
+        """The tape, row by row, from ``*pc``."""
+        rows = plan + 8 * peek(plan + 8 * abi.ROWS_AT)
+        n = peek(plan + 8 * abi.N_ROWS)
+        kernels = peek(ws + 8 * abi.KERNELS_AT)
+        descs = peek(ws + 8 * abi.DESCS_AT)
+        pc = peek(ws + 8 * abi.PC_AT)
+        clock = peek(ws + 8 * abi.CLOCK)
+        together = peek(ws + 8 * abi.TOGETHER) != 0
+        timed = clock != 0 and peek(plan + 8 * abi.COST) > _CLOCK_EVERY_NS
+        end = _now(ws, clock) + peek(ws + 8 * abi.ALLOWANCE) if timed else 0
+        spent = 0
+        i = peek(pc)
+        if i > 0:
+            i -= 1
+        while i < n:
+            row = rows + 8 * abi.ROW * i
+            kind = peek(row + 8 * abi.KIND)
+            if timed and spent > _CLOCK_EVERY_NS and peek(row + 8 * abi.MAY_PAUSE) != 0:
+                spent = 0
+                if _now(ws, clock) > end:
+                    poke(pc, i + 1)
+                    return abi.PAUSED
+            spent += peek(row + 8 * abi.ROW_COST)
+            before = ticks() if measured else 0
+            if kind >= abi.LOOP:
+                following = _control(plan, ws, row, kind, i)
+                if measured:
+                    _note(ws, i, before)
+                i = following
+                continue
+            if kind == abi.PARALLEL and together:
+                status = _together(ws, row, i)
+            else:
+                kernel = peek(kernels + 8 * peek(row + 8 * abi.KERNEL))
+                status = call_3(kernel, descs + 8 * peek(row + 8 * abi.DESC), 0, peek(row + 8 * abi.TILES))
+            if measured:
+                _note(ws, i, before)
+            if status != 0:
                 poke(pc, i + 1)
-                return abi.PAUSED
-        spent += peek(row + 8 * abi.ROW_COST)
-        if kind >= abi.LOOP:
-            i = _control(plan, ws, row, kind, i)
-            continue
-        if kind == abi.PARALLEL and together:
-            status = _together(ws, row, i)
-        else:
-            kernel = peek(kernels + 8 * peek(row + 8 * abi.KERNEL))
-            status = call_3(kernel, descs + 8 * peek(row + 8 * abi.DESC), 0, peek(row + 8 * abi.TILES))
-        if status != 0:
-            poke(pc, i + 1)
-            return abi.FAILED
-        i += 1
-    poke(pc, n + 1)
-    return abi.DONE
+                return abi.FAILED
+            i += 1
+        poke(pc, n + 1)
+        return abi.DONE
+
+    return walk
+
+
+_walk, _walk_measured = _walker(False), _walker(True)
 
 
 @_inner
@@ -214,6 +246,17 @@ def _worker(args, dims, steps, ws):  # type: ignore[no-untyped-def]
     for _ in range(peek(dims)):
         if exchange_if(ws + 8 * abi.CLAIMED, 0, 1):
             status = _walk(peek(ws + 8 * abi.PLAN_IN), ws)
+            poke(ws + 8 * abi.CLAIMED, 2 + status)
+            release(ws + 8 * abi.PUBLISHED, -1)
+        else:
+            _help(peek(ws + 8 * abi.PLAN_IN), ws)
+
+
+def _measured(args, dims, steps, ws):  # type: ignore[no-untyped-def]
+    """`_worker` in the place of itself while a program is profiled."""
+    for _ in range(peek(dims)):
+        if exchange_if(ws + 8 * abi.CLAIMED, 0, 1):
+            status = _walk_measured(peek(ws + 8 * abi.PLAN_IN), ws)
             poke(ws + 8 * abi.CLAIMED, 2 + status)
             release(ws + 8 * abi.PUBLISHED, -1)
         else:
@@ -313,6 +356,7 @@ _i64 = types.int64
 FUNCTIONS = {
     "run": (_run, _i64(*[_i64] * 6)),
     "worker": (_worker, types.void(*[_i64] * 4)),
+    "measured": (_measured, types.void(*[_i64] * 4)),
     "entry": (_entry, _i64(_i64, _i64, _i64)),
 }
 """What is compiled of this file, by name, with its C signature."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +14,16 @@ from ..codegen.packing import packed
 from ..core.graph import Graph
 from ..errors import ArgumentError
 from ..interpreter import interpret
+from ..locks import Lock
 from ..memory import Location, MemoryPlan
 from ..schedule import schedule
 from . import tape
+from .calibration import calibrate
 from .cpu import Captured, Native, Pool, conform
 from .results import Results
+
+if TYPE_CHECKING:
+    from .profile import Profile
 
 BACKENDS = ("numba", "numpy")
 
@@ -31,12 +37,27 @@ def check_backend(backend: str) -> str:
     return backend
 
 
+@dataclass(frozen=True, eq=False)
+class Host:
+    """What a program needs of its owner beside its arrays: how to flatten a call's arguments, the state and its lock, and
+    to renew copies of arrays that it closes over."""
+
+    flatten: Callable[[tuple], Sequence[Any]] = list
+    state: np.ndarray | None = None
+    lock: Lock = field(default_factory=Lock)
+    refresh: Callable[[], None] = lambda: None
+
+
 class Program:
     """A linked tape that can be looked into: plans, kernels, what was compiled. `Executable` and `TrainStep` run one."""
 
-    def __init__(self, plans: Sequence[MemoryPlan], native: Native, seconds: float, why: str = ""):
+    def __init__(
+        self, plans: Sequence[MemoryPlan], native: Native, seconds: float, why: str = "",
+        host: Host | None = None,
+    ):  # fmt: skip
         """``seconds``: how long all stages took, compiling included; ``why``: what made it necessary."""
         self.plans, self.native, self.seconds, self.why = tuple(plans), native, seconds, why
+        self._host = host or Host()
 
     def memory_plan(self) -> MemoryPlan:
         """The place of every value, the peak and the naive sum in bytes; prints as a table."""
@@ -69,6 +90,34 @@ class Program:
             for it in obtained
         ]
         return "\n".join([*([f"traced: {self.why}"] if self.why else []), head, *rows])
+
+    def profile(self, *arrays: Any, runs: int | None = None) -> Profile:
+        """Time per kernel on these arrays, beside what the machine can do. Nothing is changed, the state included.
+
+        Args: ``arrays`` as a call takes them (of a `TrainStep`: a batch); ``runs`` how many are measured, by default
+        as many as half a second takes. Returns: a `Profile`, which prints as a table and saves a timeline.
+        Raises: as a call does, for arrays that do not fit; `ArgumentError` for ``runs`` below 1.
+
+        >>> step = fg.TrainStep(lambda p, x: ((p * x) ** 2).sum(), np.ones(3), fg.optim.SGD(0.1))
+        >>> step(np.ones(3)), step.executable.profile(np.ones(3)).rows[0].calls
+        (array(3.), 1)
+        """
+        from .measure import Subject, check_runs, profile_native
+
+        count, native = check_runs(runs), self.native
+        name = self.plans[0].schedule.name
+        leaves, expected = self._host.flatten(arrays), native.arrays[: native.n_inputs]
+        if len(leaves) != len(expected):
+            raise ArgumentError(f"{name}: profile takes {len(expected)} arrays, got {len(leaves)}")
+        held = [
+            conform(a, v, f"{name}: argument {i}")
+            for i, (a, v) in enumerate(zip(leaves, expected, strict=True))
+        ]
+        results = Results(native.arrays[native.n_inputs :])
+        with self._host.lock.current:
+            state = None if self._host.state is None else self._host.state.copy()
+        subject = Subject(name, native, held, results.arrays, state, self._host.refresh)
+        return profile_native(subject, count, calibrate())
 
     @property
     def address(self) -> int:
@@ -111,7 +160,8 @@ class Executable:
         built = tape.build([tape.Segment(plan)], self.threads)
         native = Native(built, [*self.inputs, *self.outputs], n, self._captured.addresses(), self.threads)
         self._pool = Pool(native)
-        self._program = Program([plan], native, time.perf_counter() - start, self.why)
+        host = Host(refresh=self._captured.refresh)
+        self._program = Program([plan], native, time.perf_counter() - start, self.why, host)
 
     def __call__(self, *arrays: Any, out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         if len(arrays) != len(self.inputs):
@@ -202,6 +252,29 @@ class Executable:
     def compile_report(self) -> str:
         """Why this was traced; for each kernel seconds, where it came from and why, and which rows it serves."""
         return self.program.compile_report()
+
+    def profile(self, *arrays: Any, runs: int | None = None) -> Profile:
+        """Time per kernel on these arrays (interpreted: per equation), beside what the machine can do.
+
+        Args: ``arrays`` as a call takes them; ``runs`` how many are measured, by default as many as half a second takes.
+        Returns: a `Profile`: rows as data, prints as a table, ``profile.save("p.html")`` writes a timeline.
+        Raises: as a call does, for arrays that do not fit; `ArgumentError` for ``runs`` below 1.
+
+        >>> x = np.ones((64, 64), np.float32)
+        >>> profile = fg.jit(lambda x: x @ x).compile(x).profile(x)
+        >>> profile.rows[0].ops, profile.rows[0].flops
+        ('matmul', 524288)
+        """
+        if len(arrays) != len(self.inputs):
+            raise ArgumentError(
+                f"{self.graph.name}: profile takes {len(self.inputs)} arrays, got {len(arrays)}"
+            )
+        held = self._conform(arrays)
+        if self.backend == "numba":
+            return self.program.profile(*held, runs=runs)
+        from .measure import check_runs, profile_interpreted
+
+        return profile_interpreted(self.graph, held, self.call, check_runs(runs), calibrate())
 
     @property
     def address(self) -> int:

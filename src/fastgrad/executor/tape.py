@@ -8,16 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import machine
 from ..codegen import abi
 from ..codegen.cpu import Source, emit
+from ..codegen.rates import measured
 from ..memory import Location, MemoryPlan, RegionPlan
 from ..schedule import Buffer, Computed, Region
 
 PARALLEL_NS = 8_000.0
-"""A row goes to all threads when its estimate exceeds this: a parallel row costs about 0.3 microseconds to share out."""
+"""A row goes to all threads when its estimate exceeds this, where sharing one out costs `machine.ROW_NS`."""
 REGION_NS = 150_000.0
-"""A plan opens a parallel region when its parallel rows together exceed this: to wake a thread that sleeps, and to meet it
-again at the end, takes up to 50 microseconds. A loop of many steps opens one region for all of them."""
+"""A plan opens a parallel region when its parallel rows together exceed this, where to wake a thread that sleeps, and to
+meet it again at the end, costs `machine.REGION_NS`. A loop of many steps opens one region for all of them."""
+FACTOR = 4.0
+"""Both follow what this machine was measured to take, if it was, by this factor at most: results are the same either way."""
 TURN_NS = 10
 """What a row that is no kernel takes."""
 GUESSED_TRIPS = 100
@@ -254,7 +258,8 @@ class _Assembler:
     def finish(self, threads: int, arena_bytes: int) -> Tape:
         """The words, once it is known whether rows are shared among threads."""
         repeated = any(loop.trips > 1 for loop in self.loops)
-        share = threads > 1 and self.parallel_ns > (0 if repeated else REGION_NS)
+        region_ns = REGION_NS * _scales()[1]
+        share = threads > 1 and self.parallel_ns > (0 if repeated else region_ns)
         for row in self.rows:
             if row[abi.KIND] == abi.PARALLEL and share:
                 tiles = row[abi.TILES]
@@ -337,4 +342,13 @@ def _estimated(trips: int) -> int:
 
 
 def _worth_sharing(source: Source) -> bool:
-    return source.tiles > 1 and source.cost_ns > PARALLEL_NS
+    return source.tiles > 1 and source.cost_ns > PARALLEL_NS * _scales()[0]
+
+
+def _scales() -> tuple[float, float]:
+    """How many times the usual cost a shared row, and a region, have on this machine; 1 where it was not measured."""
+    found = measured()
+    if found is None:
+        return 1.0, 1.0
+    scales = found.row_ns / machine.ROW_NS, found.region_ns / machine.REGION_NS
+    return tuple(min(max(x, 1 / FACTOR), FACTOR) for x in scales)  # type: ignore[return-value]

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ..core.loops import Axis, Layout, merge
+from ..machine import cuts
 from .steps import Loop
 
-MAP_BLOCK = 4096
-"""Elements of the inner axis that one tile covers: small enough for L1, large enough to hide the tile's own cost."""
-COLUMN_BLOCK = 128
-"""The same where rows are folded into columns: the tile's results stay in L1 while all rows pass by."""
+MAP_BLOCK, COLUMN_BLOCK = cuts()
+"""Elements of the inner axis that one tile covers: `machine.Cuts` says why these sizes stand in a table."""
 
 
 @dataclass(frozen=True)

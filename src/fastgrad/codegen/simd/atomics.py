@@ -107,6 +107,27 @@ def pause(typingctx):  # type: ignore[no-untyped-def]
     return types.void(), codegen
 
 
+@intrinsic
+def ticks(typingctx):  # type: ignore[no-untyped-def]
+    """The core's clock, in ticks of unknown but even length (x86's time stamp, Arm's virtual counter); 0 elsewhere.
+
+    To read it takes some 10 ns, a third of what the system's clock takes.
+    """
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        triple = builder.module.triple
+        kind = ir.FunctionType(I64, [])
+        if triple.startswith(("x86", "i686", "i386", "amd64")):
+            name = "llvm.readcyclecounter"
+            function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+            return builder.call(function, [])
+        if triple.startswith(("aarch64", "arm64")):
+            return builder.asm(kind, "mrs $0, cntvct_el0", "=r", [], side_effect=True)
+        return I64(0)
+
+    return _i64(), codegen
+
+
 def _caller(n: int) -> Any:
     """``call_n(address, a1..an) -> int64``: a C function of n int64."""
     names = ", ".join(["typingctx", "address", *(f"a{i}" for i in range(n))])

@@ -12,6 +12,7 @@ from ...core.aval import DTYPES
 from ...core.expr import Line, Map
 from . import lines
 from .gemm import Kind, short_name
+from .probe import probe, probe_twin
 from .tile import SLICE, Tile, Words
 
 
@@ -20,10 +21,10 @@ def namespace(jit: bool = True) -> dict[str, Any]:
     names: dict[str, Any] = {short_name(dtype): dtype for dtype in DTYPES}
     names |= {"Map": Map, "Line": Line, "Tile": Tile, "inf": np.inf, "nan": np.nan}
     if not jit:
-        return names | {"matmul": matmul_twin, "panels": panels_twin}
+        return names | {"matmul": matmul_twin, "panels": panels_twin, "probe": probe_twin}
     from . import macrokernel, pack
 
-    return names | {"matmul": macrokernel.matmul, "panels": pack.panels}
+    return names | {"matmul": macrokernel.matmul, "panels": pack.panels, "probe": probe}
 
 
 def matmul_twin(

@@ -1,0 +1,271 @@
+"""What the machine can do: a shipped table, a measurement that is kept, and nothing that changes a bit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+from fastgrad import machine
+from fastgrad.cli import main
+from fastgrad.codegen import rates as kept
+from fastgrad.codegen import store as stores
+from fastgrad.codegen import toolchain
+from fastgrad.codegen.simd.probe import CHAINS, PROBES, STRIDE, probe_source
+from fastgrad.executor import calibration, tape
+from fastgrad.executor.calibration import calibrate
+
+LAYOUT = {"vendor_id": "GenuineIntel", "cpu family": "6", "model": "143", "model name": "Some Processor"}
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often the machine is measured; the figures stem from one measurement."""
+    measured, calls = calibrate(), []
+
+    def rates(self):
+        calls.append(1)
+        return measured
+
+    monkeypatch.setattr(calibration._Probes, "rates", rates)
+    return calls
+
+
+@pytest.fixture
+def folder(counted, tmp_path, monkeypatch):
+    """A cache of its own, and nothing known yet."""
+    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept, "_known", {})
+    monkeypatch.setattr(calibration, "_quiet", lambda found: True)
+    return tmp_path / "cache"
+
+
+def again(monkeypatch):
+    """As a new process: nothing in memory."""
+    monkeypatch.setattr(kept, "_known", {})
+
+
+# -- the measurement ---------------------------------------------------------------------------------------------------
+
+
+def test_rates_are_positive_and_ordered_sanely():
+    rates = calibrate()
+    assert rates.measured and rates.threads >= 1
+    assert [level.name for level in rates.levels][-1] == "memory" and rates.levels[0].name == "L1"
+    for one, many in (rates.float32, rates.float64, *(p for v in rates.levels for p in (v.read, v.copy))):
+        assert 0 < one <= many
+    assert rates.float32[0] > rates.float64[0]
+    assert rates.levels[0].read[0] > rates.levels[-1].read[0]
+    assert rates.row_ns > 0 and rates.region_ns > 0
+    sizes = [level.nbytes for level in rates.levels]
+    assert sizes == sorted(sizes)
+
+
+def test_rates_print_and_survive_json():
+    rates = calibrate()
+    assert machine.from_json(json.loads(json.dumps(rates.to_json()))) == rates
+    text = str(rates)
+    assert "measured" in text and "float32 GFLOP/s" in text and "memory copy GB/s" in text
+    assert "a guess" in str(machine.shipped(16))
+
+
+# -- what is kept ------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_measured_once_and_kept(folder, counted, monkeypatch):
+    first = calibrate()
+    assert len(counted) == 1 and kept.rates() == first and calibrate() == first
+    again(monkeypatch)
+    assert kept.measured() == first and calibrate() == first and len(counted) == 1
+    calibrate(again=True)
+    assert len(counted) == 2
+
+
+def damaged(path, how):
+    data = path.read_bytes()
+    path.write_bytes(
+        {"cut": data[:-9], "empty": b"", "flipped": data[:-20] + bytes([data[-20] ^ 1]) + data[-19:]}[how]
+    )
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "flipped"])
+def test_a_damaged_file_is_measured_again(folder, counted, monkeypatch, how):
+    calibrate()
+    (path,) = folder.glob("*.code")
+    damaged(path, how)
+    again(monkeypatch)
+    assert kept.measured() is None and not kept.rates().measured
+    again(monkeypatch)
+    assert calibrate().measured and len(counted) == 2
+    again(monkeypatch)
+    assert kept.measured() is not None
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"{}", b"no json", b'{"levels": 3}'])
+def test_a_sound_file_of_nonsense_is_measured_again(folder, counted, monkeypatch, payload):
+    store = stores.store()
+    store.put(kept._key(), {"toolchain": kept.target.digest()}, payload)
+    assert kept.measured() is None
+    again(monkeypatch)
+    assert calibrate().measured and len(counted) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"row_ns": 0}, {"float32": [1.0, -1.0]}, {"float64": [float("inf"), 1.0]}, {"levels": []}]
+)
+def test_rates_that_cannot_be_are_refused(change):
+    with pytest.raises(ValueError, match="rates must be positive"):
+        machine.from_json(calibrate().to_json() | change)
+
+
+def test_a_cache_that_is_off_or_cannot_be_written(folder, counted, monkeypatch):
+    monkeypatch.setenv("FASTGRAD_CACHE_DIR", "off")
+    assert calibrate().measured and calibrate().measured and len(counted) == 1
+    again(monkeypatch)
+    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(folder))
+    folder.write_text("no folder")
+    with pytest.warns(stores.CacheWarning, match="is not a folder"):
+        assert calibrate().measured
+    assert len(counted) == 2 and kept.rates().measured
+
+
+def test_a_busy_machine_is_not_kept(folder, counted, monkeypatch):
+    monkeypatch.setattr(calibration, "_quiet", lambda found: False)
+    assert calibrate().measured and kept.rates().measured
+    again(monkeypatch)
+    assert kept.measured() is None
+
+
+def test_the_file_is_part_of_the_cache(folder, counted):
+    calibrate()
+    store = stores.Store(folder)
+    assert len(store.files()) == 1 and store.verify() == {}
+    assert (store.files()[0][1].st_mode & 0o077) == 0
+
+
+def test_neither_import_nor_compiling_measures(tmp_path):
+    program = (
+        "import fastgrad as fg, numpy as np, sys\n"
+        "fg.jit(lambda x: x + 1.0)(np.ones(3))\n"
+        "print('fastgrad.executor.calibration' in sys.modules and fg.executor.calibration.measured() is not None)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        env={**__import__("os").environ, "FASTGRAD_CACHE_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.strip() == "False", done.stderr
+
+
+# -- what it may change ------------------------------------------------------------------------------------------------
+
+
+def with_costs(row_ns, region_ns):
+    return machine.from_json(calibrate().to_json() | {"row_ns": row_ns, "region_ns": region_ns})
+
+
+def test_costs_choose_between_serial_and_shared_of_the_same_bits(monkeypatch):
+    x = np.random.default_rng(0).standard_normal((700, 900))
+
+    def shared(row_ns, region_ns):
+        monkeypatch.setattr(tape, "measured", lambda: with_costs(row_ns, region_ns))
+        executable = fg.jit(lambda x: np.tanh(x * 1.5).sum(), threads=2).compile(x)
+        rows = executable.program.native.tape
+        return int(rows.words[fg.codegen.abi.N_PARALLEL]), executable(x)[0].tobytes()
+
+    cheap, dear = shared(30.0, 5_000.0), shared(3e9, 3e9)
+    assert cheap[1] == dear[1]
+    assert cheap[0] >= dear[0]
+
+
+def test_costs_are_followed_within_a_factor(monkeypatch):
+    monkeypatch.setattr(tape, "measured", lambda: None)
+    assert tape._scales() == (1.0, 1.0)
+    monkeypatch.setattr(tape, "measured", lambda: with_costs(2 * machine.ROW_NS, 1e12))
+    assert tape._scales() == (2.0, tape.FACTOR)
+
+
+# -- the shipped tables ------------------------------------------------------------------------------------------------
+
+
+def test_cuts_are_a_function_of_the_model_alone(monkeypatch):
+    assert machine.cuts() == machine.cuts("nobody's CPU", 16) == machine.cuts("nobody's CPU", 64)
+    monkeypatch.setitem(machine._CUTS_OF_MODELS, "Maker-1-2", machine.Cuts(2048, 64))
+    assert machine.cuts("Maker-1-2", 32) == (2048, 64)
+
+
+def test_the_processor_is_told_by_linux(tmp_path):
+    (tmp_path / "proc").mkdir()
+    text = (
+        "".join(f"{key}\t: {value}\n" for key, value in LAYOUT.items())
+        + "flags\t: fpu avx2 fma\n\nmodel: 1\n"
+    )
+    (tmp_path / "proc/cpuinfo").write_text(text)
+    for i, (level, kind, size) in enumerate(
+        [(1, "Data", "32K"), (1, "Instruction", "64K"), (2, "Unified", "2M"), (3, "?", "x")]
+    ):
+        index = tmp_path / f"sys/devices/system/cpu/cpu0/cache/index{i}"
+        index.mkdir(parents=True)
+        for name, value in (("level", level), ("type", kind), ("size", size)):
+            (index / name).write_text(f"{value}\n")
+    assert machine.cpu(str(tmp_path)) == ("GenuineIntel-6-143", "Some Processor", (32 << 10, 2 << 20), 32)
+
+
+def test_a_system_that_tells_nothing(tmp_path):
+    found = machine.cpu(str(tmp_path))
+    assert found.model == "unknown" and found.vector_bytes == 16 and len(found.caches) == 3
+
+
+def test_rates_between_one_thread_and_all():
+    rates = machine.shipped(64, 8)
+    assert rates.peak("float32", 1) < rates.peak("float32", 4) < rates.peak("float32", 8)
+    assert rates.level(1 << 10, 1).name == "L1" and rates.level(1 << 50, 1).name == "memory"
+    assert rates.move_ns(1000, 0, 1) < rates.move_ns(1000, 1000, 1)
+    assert rates.move_ns(0, 0, 1) == 0
+
+
+# -- the probes --------------------------------------------------------------------------------------------------------
+
+
+def run_probe(probe, dtype, jit):
+    n, tiles = STRIDE, 2
+    size = {"f32": 4, "f64": 8}[dtype]
+    x = np.linspace(0.25, 1.0, tiles * n // size).astype(f"f{size}")
+    y = np.zeros(tiles * n // 8)
+    words = np.array([x.ctypes.data, y.ctypes.data, 5 if probe == "multiply_adds" else n, 2])
+    text = probe_source(probe, dtype, 16, False)
+    if jit:
+        native = toolchain.compile_unit("kernel", text)
+        assert native.ctypes(words.ctypes.data, 0, tiles) == 0
+    else:
+        assert toolchain.define(text, jit=False)(words.ctypes.data, 0, tiles) == 0
+    return y
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_probe_does_what_its_twin_does(probe, dtype):
+    compiled, twin = run_probe(probe, dtype, True), run_probe(probe, dtype, False)
+    if probe == "multiply_adds":
+        kind = np.float32 if dtype == "f32" else np.float64
+        assert (
+            np.allclose(compiled.view(kind), twin.view(kind), rtol=1e-6)
+            and twin.view(kind)[0] > CHAINS * 0.25
+        )
+    else:
+        assert compiled.tobytes() == twin.tobytes()
+        assert probe == "idle" or twin.any()
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_machine(folder, counted, capsys):
+    assert main(["calibrate"]) == 0
+    assert "float32 GFLOP/s" in capsys.readouterr().out
+    assert main(["calibrate", "--kept", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["threads"] >= 1
+    assert len(counted) == 1
