@@ -112,6 +112,10 @@ def _tiles(
             # rows of a packed operand lie tile.width apart
             packs = b.and_(packs, b.icmp_signed("==", b_panel, I64(tile.width * size)))
         k_block = b.select(packs, I64(tile.depth), greatest(b, k, I64(1)))
+        # Of a packed B the next panel is brought near meanwhile: so many bytes of it in each turn of the k loop.
+        turns = b.add(b.udiv(b.sub(end, first), I64(tile.rows)), I64(1))
+        share = b.and_(b.add(b.udiv(I64(row_bytes), turns), I64(16)), I64(-16))
+        follows = b.icmp_signed("!=", b_panel, I64(tile.width * size))
         # When K is not blocked one scratch tile, hot in the cache, serves all rows.
         sums_step = b.select(b.icmp_signed("<", k_block, k), I64(row_bytes), I64(0))
         with loop(b, end, tile.held, start=first) as top:
@@ -129,14 +133,10 @@ def _tiles(
                     a_here = b.add(b.add(a_at, b.mul(block, a_block)), b.mul(row, a_row))
                     a_here = b.add(a_here, b.mul(p, a_k))
                     held = b.add(sums, b.mul(b.sub(i, top), sums_step))
-                    # Two register tiles fetch the next panel, a cache line of each of its rows each.
-                    line = b.udiv(b.sub(i, top), I64(tile.rows))
-                    fetching = b.and_(
-                        b.icmp_signed("!=", b_panel, I64(tile.width * size)),
-                        b.icmp_unsigned("<", line, I64(max(1, row_bytes // 64))),
-                    )
-                    ahead = b.add(b.add(b_at, b.mul(p, b_k)), b.add(b_panel, b.mul(line, I64(64))))
-                    ahead, ahead_step = b.select(fetching, ahead, frame), b.select(fetching, b_k, I64(0))
+                    # Register tile x of so many fetches its share of the next panel, evenly over k.
+                    turn = b.udiv(b.sub(i, first), I64(tile.rows))
+                    ahead = b.add(b.add(b_at, b_panel), b.mul(b.mul(turn, k), share))
+                    ahead, ahead_step = b.select(follows, ahead, frame), b.select(follows, share, I64(0))
                     ends = [p, b.zext(complete, I64), held, ahead, ahead_step]
                     b.call(
                         product,
