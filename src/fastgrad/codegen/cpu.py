@@ -387,7 +387,7 @@ def _row_block(step: Gemm, tile: Tile) -> int:
     if 2 * m * n * k <= 200_000:
         return max(1, -(-m // tile.rows)) * tile.rows
     panels = max(1, batch * -(-n // tile.width))
-    pieces = -(-8 // panels)
+    pieces = min(-(-8 // panels), max(2, m // (2 * tile.rows)))
     if batch == 1 and k * n * size <= SMALL_B and 2 * tile.rows <= m <= FEW_ROWS * tile.rows:
         pieces = max(pieces, 2)
     if step.packed_b is not None:

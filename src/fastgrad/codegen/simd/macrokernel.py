@@ -28,7 +28,7 @@ from .microkernel import multiply, runs_epilogue
 from .pack import pack_columns, pack_rows
 from .tile import Tile
 
-FAR = 1 << 20
+FAR = 3 << 18
 """B with contiguous rows is packed too where it spans more bytes than this: its rows share cache sets and many pages then.
 
 Measured (Xeon, 128 rows, GFLOP/s packed / read in place): 256 KB 218 / 219, 1 MB 212 / 189, 2 MB 187 / 97. Rows that begin
