@@ -1,8 +1,9 @@
 """Graph -> Schedule: which equations run together in one kernel, and in which order.
 
-Four kinds of step:
+Five kinds of step:
 
     Loop     a loop nest: loads, scalar lines, then stores and folds      (elementwise chains, reductions, copies)
+    Phases   loops over common rows, one after the other on each row      (softmax, cross-entropy, layer norm)
     Gemm     a matrix product with scalar lines on its accumulators       (bias, activation, a mask in backward)
     Library  one named routine                                            (take, scatter_add, check_index, cumsum)
     Region   schedules of their own, run in a loop or by choice         (scan, while, switch)
@@ -16,7 +17,7 @@ Cheap lines over one value (a comparison, a sign change) are not stored: each re
 from ..core.graph import Graph
 from .fusion import Scheduler
 from .nest import Nest, nest
-from .steps import Buffer, Computed, Fold, Gemm, Indices, Loop, Ref, Region, Routine, Schedule, Step
+from .steps import Buffer, Computed, Fold, Gemm, Indices, Local, Loop, Phases, Ref, Region, Routine, Schedule, Step, Unplaced
 
 __all__ = [
     "Buffer",
@@ -24,13 +25,16 @@ __all__ = [
     "Fold",
     "Gemm",
     "Indices",
+    "Local",
     "Loop",
     "Nest",
+    "Phases",
     "Ref",
     "Region",
     "Routine",
     "Schedule",
     "Step",
+    "Unplaced",
     "nest",
     "schedule",
 ]

@@ -1,4 +1,4 @@
-"""What a schedule is made of: buffers, windows on them, and the three kinds of step."""
+"""What a schedule is made of: buffers, windows on them, and the kinds of step."""
 
 from __future__ import annotations
 
@@ -29,8 +29,20 @@ class Buffer:
         return self.size * self.dtype.itemsize
 
 
-class Indices(Buffer):
+class Unplaced(Buffer):
+    """What the memory plan gives no place."""
+
+    __slots__ = ()
+
+
+class Indices(Unplaced):
     """No storage at all: element i is i. To load one is arithmetic on the loop's own counters."""
+
+    __slots__ = ()
+
+
+class Local(Unplaced):
+    """One row of a value that lives inside a `Phases` step, in the frame of its kernel: every row takes the same place."""
 
     __slots__ = ()
 
@@ -89,6 +101,40 @@ class Loop:
             else ""
         )
         return f"loop{list(self.shape)}{fold}{' partial' if self.partial else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class Phases:
+    """Loops over the same leading axes, ``rows``, that run one after the other on each row while it is in cache.
+
+    What a part reads of an earlier one it reads at its own row. ``scalars`` are the values of one element a row: parts read
+    them in registers. Those in ``inside`` are never stored; nor are `Local` rows.
+    """
+
+    rows: tuple[int, ...]
+    parts: tuple[Loop, ...]
+    scalars: frozenset[Buffer]
+    inside: frozenset[Buffer]
+
+    @property
+    def reads(self) -> tuple[Ref, ...]:
+        """What it reads of memory."""
+        kept = (r for part in self.parts for r in part.loads if r.buffer not in self.scalars)
+        return tuple(r for r in kept if not isinstance(r.buffer, Local))
+
+    @property
+    def writes(self) -> tuple[Ref, ...]:
+        """What it writes to memory."""
+        kept = (r for part in self.parts for r in part.writes if r.buffer not in self.inside)
+        return tuple(r for r in kept if not isinstance(r.buffer, Local))
+
+    @property
+    def eqns(self) -> tuple[Eqn, ...]:
+        """The equations of all parts, in order."""
+        return tuple(dict.fromkeys(e for part in self.parts for e in part.eqns))
+
+    def __str__(self) -> str:
+        return f"phases{list(self.rows)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +210,7 @@ class Region:
         return f"{self.kind}{size}"
 
 
-Computed = Loop | Gemm | Routine
+Computed = Loop | Phases | Gemm | Routine
 Step = Computed | Region
 
 
@@ -191,12 +237,15 @@ class Schedule:
             kinds = "".join({"unit": "1", "zero": "0", "run": "s"}[a.kind] for a in ref.layout.axes)
             return f"{names[ref.buffer]}<{kinds}>"
 
+        def row(head: str, step: Step) -> str:
+            writes, reads = " ".join(map(show, step.writes)), " ".join(map(show, step.reads))
+            return f"{head} {writes} = {step} {reads}".ljust(76) + "  # " + " ".join(_names(step.eqns))
+
         lines = [f"schedule {self.name}"]
         for i, step in enumerate(self.steps):
-            writes, reads = " ".join(map(show, step.writes)), " ".join(map(show, step.reads))
-            lines.append(
-                f"  {i:3d} {writes} = {step} {reads}".ljust(76) + "  # " + " ".join(_names(step.eqns))
-            )
+            lines.append(row(f"  {i:3d}", step))
+            if isinstance(step, Phases):
+                lines += [row("       ", part) for part in step.parts]
             for part in step.parts if isinstance(step, Region) else ():
                 lines += ["      " + line for line in str(part).split("\n")]
         return "\n".join(lines)

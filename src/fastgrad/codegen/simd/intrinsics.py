@@ -11,6 +11,8 @@ alias checks and no second copy of the loop.
 from __future__ import annotations
 
 import ctypes
+import re
+from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -27,7 +29,9 @@ from . import lines
 
 I64 = ir.IntType(64)
 MAX_STORES = 24
-"""Alias scopes, hence stores, that one kernel may have."""
+"""Alias scopes, hence stores, that one loop may have."""
+LOCAL_BYTES = 32 << 10
+"""Bytes of a row in a kernel's frame; no row that the schedule leaves there is longer."""
 
 
 def _memory_type(dtype: np.dtype) -> ir.Type:
@@ -36,23 +40,28 @@ def _memory_type(dtype: np.dtype) -> ir.Type:
     return ir.IntType(8 * dtype.itemsize)
 
 
-def _scopes(module: ir.Module) -> list[Any]:
+def _scopes(module: ir.Module, phase: int) -> list[Any]:
     """One scope for all loads, one for each store, in a domain of ours."""
-    domain = module.add_metadata(["fastgrad"])
-    names = ["fastgrad.loads"] + [f"fastgrad.store{k}" for k in range(MAX_STORES)]
+    mine = f"fastgrad.phase{phase}" if phase else "fastgrad"
+    domain = module.add_metadata([mine])
+    names = [f"{mine}.loads"] + [f"{mine}.store{k}" for k in range(MAX_STORES)]
     return [module.add_metadata([name, domain]) for name in names]
 
 
-def _tag(builder: ir.IRBuilder, instruction: Any, own: int) -> None:
-    """Say that ``instruction`` touches scope ``own`` and none of the others."""
+def _tag(builder: ir.IRBuilder, instruction: Any, own: int, phase: int = 0) -> None:
+    """Say that ``instruction`` touches scope ``own`` and none of the others of its phase.
+
+    Of other phases it says nothing, so what a phase reads of an earlier one, or writes over, stays in order.
+    """
     module = builder.module
-    scopes = _scopes(module)
+    scopes = _scopes(module, phase)
     instruction.set_metadata("alias.scope", module.add_metadata([scopes[own]]))
     others = scopes[1:] if own == 0 else scopes[:own] + scopes[own + 1 :]
     instruction.set_metadata("noalias", module.add_metadata(others))
 
 
-def _load(dtype: np.dtype, scope: int = 0) -> Callable:
+@cache
+def _load(dtype: np.dtype, scope: int = 0, phase: int = 0) -> Callable:
     """A load; ``scope`` 0 for operands, 1 + k for what store ``k`` wrote."""
     result, memory = from_dtype(dtype), _memory_type(dtype)
 
@@ -61,7 +70,7 @@ def _load(dtype: np.dtype, scope: int = 0) -> Callable:
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             pointer = builder.gep(builder.inttoptr(args[0], memory.as_pointer()), [args[1]])
             value = builder.load(pointer, align=dtype.itemsize)
-            _tag(builder, value, scope)
+            _tag(builder, value, scope, phase)
             return lines.from_memory(builder, value, dtype)
 
         return result(types.int64, types.int64), codegen
@@ -69,7 +78,8 @@ def _load(dtype: np.dtype, scope: int = 0) -> Callable:
     return load
 
 
-def _store(dtype: np.dtype, k: int) -> Callable:
+@cache
+def _store(dtype: np.dtype, k: int, phase: int = 0) -> Callable:
     value_type, memory = from_dtype(dtype), _memory_type(dtype)
 
     @intrinsic
@@ -79,7 +89,7 @@ def _store(dtype: np.dtype, k: int) -> Callable:
             instruction = builder.store(
                 lines.to_memory(builder, args[2], dtype), pointer, align=dtype.itemsize
             )
-            _tag(builder, instruction, 1 + k)
+            _tag(builder, instruction, 1 + k, phase)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64, value_type), codegen
@@ -205,10 +215,41 @@ def smaller(typingctx, x, y):  # type: ignore[no-untyped-def]
     return types.int64(types.int64, types.int64), codegen
 
 
+@intrinsic
+def local(typingctx, number):  # type: ignore[no-untyped-def]
+    """The address of ``LOCAL_BYTES`` in the kernel's frame; each call in a text has its own."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        with builder.goto_entry_block():
+            room = builder.alloca(ir.ArrayType(ir.IntType(8), LOCAL_BYTES))
+        room.align = 64
+        return builder.ptrtoint(room, I64)
+
+    return types.int64(types.int64), codegen
+
+
+_ACCESS = re.compile(r"\b(load|store(\d+))_([a-z]+\d*)_phase(\d+)\b")
+
+
+def accesses(text: str, jit: bool) -> dict[str, Any]:
+    """The loads and stores of a text's later phases, ``store0_f32_phase2``: too many to bind them all at once."""
+    found = {}
+    by_name = {short(dtype): dtype for dtype in DTYPES}
+    for match in _ACCESS.finditer(text):
+        kind, k, d, phase = match.groups()
+        if not jit:
+            found[match[0]] = python_namespace()[f"{kind}_{d}"]
+        elif k is None:
+            found[match[0]] = _load(by_name[d], 0, int(phase))
+        else:
+            found[match[0]] = _store(by_name[d], int(k), int(phase))
+    return found
+
+
 @cache
 def jit_namespace() -> dict[str, Any]:
     """The names of kernel text, bound to intrinsics."""
-    names: dict[str, Any] = {"word": word, "quotient": quotient, "smaller": smaller}
+    names: dict[str, Any] = {"word": word, "quotient": quotient, "smaller": smaller, "local": local}
     for dtype in DTYPES:
         d = short(dtype)
         names |= {f"load_{d}": _load(dtype), f"accumulate_{d}": _accumulate(dtype)}
@@ -237,7 +278,9 @@ def python_namespace() -> dict[str, Any]:
 
         return put
 
+    rows: defaultdict[int, Any] = defaultdict(lambda: ctypes.create_string_buffer(LOCAL_BYTES))
     names: dict[str, Any] = {
+        "local": lambda number: ctypes.addressof(rows[number]),
         "word": lambda address, index: int(at(address, index, np.dtype(np.int64))[0]),
         "quotient": lambda x, y: x // y,
         "smaller": min,
