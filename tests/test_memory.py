@@ -155,7 +155,9 @@ def test_in_place_only_where_the_last_reader_is_the_writer(plan):
             loads = [(p, r) for p, part in enumerate(parts) for r in part.loads if r.buffer is old]
             assert store.layout.is_contiguous and new.dtype.itemsize == old.dtype.itemsize
             assert loads and all(p <= last and r.layout == store.layout for p, r in loads)
-            assert len([p for p, _ in loads if p == last]) <= 1, "later loads of an element would follow its store"
+            assert len([p for p, _ in loads if p == last]) <= 1, (
+                "later loads of an element would follow its store"
+            )
 
 
 @plans

@@ -257,8 +257,12 @@ def _in_place(step: Step, target: Buffer, source: Buffer) -> bool:
     if target.nbytes != source.nbytes or target.dtype.itemsize != source.dtype.itemsize:
         return False
     parts = step.parts if isinstance(step, Phases) else (step,) if isinstance(step, Loop) else ()
-    stores = [(p, k, r) for p, part in enumerate(parts) for k, r in enumerate(part.stores) if r.buffer is target]
-    loads = [(p, i, r) for p, part in enumerate(parts) for i, r in enumerate(part.loads) if r.buffer is source]
+    stores = [
+        (p, k, r) for p, part in enumerate(parts) for k, r in enumerate(part.stores) if r.buffer is target
+    ]
+    loads = [
+        (p, i, r) for p, part in enumerate(parts) for i, r in enumerate(part.loads) if r.buffer is source
+    ]
     folds = any(f.ref.buffer is target for part in parts for f in part.folds)
     if len(stores) != 1 or not loads or folds:
         return False

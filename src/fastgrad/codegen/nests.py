@@ -1,29 +1,29 @@
 """The printer of loop nests. ``tanh(x + b)`` on a matrix and a row vector reads
 
-    def kernel(desc, lo, hi):
-        x0 = word(desc, 0)                          # pointers: loads x, stores y, folds z
-        x1 = word(desc, 1)
-        y0 = word(desc, 2)
-        n0 = word(desc, 3)                          # sizes, outermost first
-        n1 = word(desc, 4)
-        x0_0 = word(desc, 5)                        # outer strides in bytes
-        y0_0 = word(desc, 6)
-        blocks = quotient(n1 + 4095, 4096)
-        for t in range(lo, hi):
-            row = quotient(t, blocks)               # a tile is a row, or a block of a long one
-            first = (t - row * blocks) * 4096
-            last = smaller(first + 4096, n1)
-            j0 = row
-            x0k = x0 + j0 * x0_0                    # operands at the kept indices
-            x1k = x1
-            y0k = y0 + j0 * y0_0
-            for i in range(first, last):
-                v0 = load_f32(x0k, i)
-                v1 = load_f32(x1k, i)
-                t0 = add(v0, v1)
-                t1 = tanh(t0)
-                store0_f32(y0k, i, t1)
-        return 0
+def kernel(desc, lo, hi):
+    x0 = word(desc, 0)                          # pointers: loads x, stores y, folds z
+    x1 = word(desc, 1)
+    y0 = word(desc, 2)
+    n0 = word(desc, 3)                          # sizes, outermost first
+    n1 = word(desc, 4)
+    x0_0 = word(desc, 5)                        # outer strides in bytes
+    y0_0 = word(desc, 6)
+    blocks = quotient(n1 + 4095, 4096)
+    for t in range(lo, hi):
+        row = quotient(t, blocks)               # a tile is a row, or a block of a long one
+        first = (t - row * blocks) * 4096
+        last = smaller(first + 4096, n1)
+        j0 = row
+        x0k = x0 + j0 * x0_0                    # operands at the kept indices
+        x1k = x1
+        y0k = y0 + j0 * y0_0
+        for i in range(first, last):
+            v0 = load_f32(x0k, i)
+            v1 = load_f32(x1k, i)
+            t0 = add(v0, v1)
+            t1 = tanh(t0)
+            store0_f32(y0k, i, t1)
+    return 0
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ def constant(value: np.generic) -> str:
 
 
 def print_lines(w: Writer, lines: Map, names: list[str], prefix: str = "t") -> list[str]:
-    """Print a Map as scalar source, its inputs called ``names``, its lines ``prefix`` and a number; the names of its outputs."""
+    """Print a Map as scalar source on inputs ``names``, its lines ``prefix`` and a number; the names of its outputs."""
     values = list(names)
     for k, line in enumerate(lines.lines):
         if line.op == "const":
@@ -293,5 +293,3 @@ def print_lines(w: Writer, lines: Map, names: list[str], prefix: str = "t") -> l
         w(f"{prefix}{k} = {op}({args})")
         values.append(f"{prefix}{k}")
     return [values[o] for o in lines.outputs]
-
-

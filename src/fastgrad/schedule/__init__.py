@@ -17,7 +17,22 @@ Cheap lines over one value (a comparison, a sign change) are not stored: each re
 from ..core.graph import Graph
 from .fusion import Scheduler
 from .nest import Nest, nest
-from .steps import Buffer, Computed, Fold, Gemm, Indices, Local, Loop, Phases, Ref, Region, Routine, Schedule, Step, Unplaced
+from .steps import (
+    Buffer,
+    Computed,
+    Fold,
+    Gemm,
+    Indices,
+    Local,
+    Loop,
+    Phases,
+    Ref,
+    Region,
+    Routine,
+    Schedule,
+    Step,
+    Unplaced,
+)
 
 __all__ = [
     "Buffer",

@@ -1,10 +1,10 @@
-"""Loops over the same rows become one step that runs them one after the other on each row, while it is in cache.
+"""Loops over the same rows become one step that runs them one after the other on each block of rows, while it is in cache.
 
 Softmax of a matrix, before and after:
 
-    m<1>      = loop[128, 1000] fold[max over [1]] x        m, e, t = phases[128] x
-    e<s1> t<1> = loop[128, 1000] fold[add over [1]] x m     out       the three loops, a row at a time; m and t are registers,
-    out<s1>   = loop[128, 1000] e t                                   e is one row in the kernel's frame
+    m<1>       = loop[128, 1000] fold[max over [1]] x       out<s1> = phases[128] x
+    e<s1> t<1> = loop[128, 1000] fold[add over [1]] x m         the three loops on 4 rows, on the next 4, ...
+    out<s1>    = loop[128, 1000] e t                            m, e and t are 4 rows in the kernel's frame
 
 Rows are the leading axes that a fold keeps. A loop may follow others into their step where all that it reads of them it
 reads at its own row, and all else it reads is there before. Which row an element belongs to is known by layout: what a
@@ -17,14 +17,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from ..core.loops import Axis, Layout
+from ..core.expr import MapBuilder
 from .steps import Buffer, Indices, Local, Loop, Phases, Ref, Step
 
 MAX_PARTS, MAX_LINES, MAX_WRITES, MAX_DEPTH = 12, 192, 22, 3
 """A step stops growing here, to bound compile time (and `codegen.simd.intrinsics.MAX_STORES`)."""
-LOCAL_BYTES, MAX_LOCALS = 32 << 10, 4
-"""A row of at most so many bytes, of so many values, stays in the kernel's frame; a longer one keeps a place in memory."""
+BLOCK_BYTES, MAX_BLOCK, MAX_LOCALS = 16 << 10, 256, 12
+"""A block has so many rows that the longest takes so many bytes, and at most so many; blocks that nobody else reads lie in
+the kernel's frame, unless one row is longer already."""
 
 
 @dataclass(eq=False)
@@ -46,9 +48,7 @@ class _Rows:
         parts = [*self.parts, *other.parts]
         lines = sum(len(p.map.lines) for p in parts)
         return (
-            len(parts) <= MAX_PARTS
-            and lines <= MAX_LINES
-            and sum(len(p.writes) for p in parts) <= MAX_WRITES
+            len(parts) <= MAX_PARTS and lines <= MAX_LINES and sum(len(p.writes) for p in parts) <= MAX_WRITES
         )
 
 
@@ -83,26 +83,39 @@ class _Joiner:
         self.readers: dict[tuple, int] = {}  # the last entry that reads a buffer by these rows
 
     def add(self, step: Step) -> None:
-        own: _Rows | None = None
-        if isinstance(step, Loop) and not _is_copy(step) and (k := _kept(step)) != 0:
-            fresh = self.touched.isdisjoint(r.buffer for r in step.writes)
-            own = _Rows(len(self.entries), [step], k, fresh)
+        own: _Rows | None
+        if isinstance(step, Loop) and step.stores and step.folds and not step.partial and _kept(step) == 0:
+            stored, folded = _split(step)
+            if (own := self.rows_of(stored)).movable and self.join(own):
+                self.touched.update(r.buffer for r in (*stored.reads, *stored.writes))
+                step = folded
+        own = None
+        if isinstance(step, Loop) and not _is_copy(step) and _kept(step) != 0:
+            own = self.rows_of(step)
         self.touched.update(r.buffer for r in (*step.reads, *step.writes))
+        if own is not None and own.movable and self.join(own):
+            return
         self.entries.append(own or step)
         if own is not None:
-            _note(own, step)
-            if own.movable and self.join(own):
-                self.entries.pop()
-                return
             self.read_by(own)
         self.writer.update((r.buffer, len(self.entries) - 1) for r in step.writes)
+
+    def rows_of(self, loop: Loop) -> _Rows:
+        """An entry for ``loop`` alone; it may move where nothing before has to do with what it writes."""
+        own = _Rows(
+            len(self.entries), [loop], _kept(loop), self.touched.isdisjoint(r.buffer for r in loop.writes)
+        )
+        _note(own, loop)
+        return own
 
     def join(self, own: _Rows) -> bool:
         """Make ``own`` a part of an entry that it depends on row by row, or that reads the same rows."""
         sources = self.sources(own)
         hosts = [e for i in sources if isinstance(e := self.entries[i], _Rows)]
         if own.k is not None:
-            keys = [(r.buffer, r.layout.axes[: own.k]) for p in own.parts for r in p.loads if _has_rows(r, own.k)]
+            keys = [
+                (r.buffer, r.layout.axes[: own.k]) for p in own.parts for r in p.loads if _has_rows(r, own.k)
+            ]
             last = max((self.readers.get(key, -1) for key in keys), default=-1)
             if last >= 0 and isinstance(e := self.entries[last], _Rows) and last not in sources:
                 hosts.append(e)
@@ -114,11 +127,13 @@ class _Joiner:
         return False
 
     def sources(self, own: _Rows) -> list[int]:
-        found = {self.writer.get(r.buffer, -1) for p in own.parts for r in p.reads if r.buffer not in own.written}
+        found = {
+            self.writer.get(r.buffer, -1) for p in own.parts for r in p.reads if r.buffer not in own.written
+        }
         return sorted(found - {-1})
 
     def enter(self, host: _Rows, own: _Rows, k: int, depth: int = 0) -> bool:
-        """Move ``own`` to where ``host`` stands, and before it whatever it reads that stands between; False where it must not."""
+        """Move ``own`` to where ``host`` stands, behind whatever it reads that stands between; False where it must not."""
         if not own.movable or host.k not in (None, k) or own.k not in (None, k) or depth > MAX_DEPTH:
             return False
         parts = (*own.parts, *host.parts)
@@ -158,12 +173,38 @@ def _is_copy(loop: Loop) -> bool:
 
 def _kept(loop: Loop) -> int | None:
     """How many leading axes a loop keeps; None where it folds nothing; 0 where those it folds are not the trailing ones."""
-    if not loop.folds:
-        return None if loop.shape else 0
-    if loop.partial:
+    if not loop.shape or loop.partial:
         return 0
+    if not loop.folds:
+        return None
     k = len(loop.shape) - len(loop.reduced)
     return k if loop.reduced == tuple(range(k, len(loop.shape))) else 0
+
+
+def _split(loop: Loop) -> tuple[Loop, Loop]:
+    """What a loop stores, and what it folds over its leading axes, apart: the second reads what the first has stored."""
+    m, n = len(loop.stores), len(loop.loads)
+
+    def part(values: Sequence[int], **changed: Any) -> Loop:
+        lines, kept = loop.map.restricted(values)
+        loads = tuple(loop.loads[i] for i in kept if i < n)
+        return replace(
+            loop,
+            map=lines,
+            loads=loads,
+            scalars=tuple(loop.scalars[i - n] for i in kept if i >= n),
+            **changed,
+        )
+
+    stored, values = loop.map.outputs[:m], loop.map.outputs[m:]
+    first = part(stored, reduced=(), folds=())
+    if not set(values) <= set(stored):
+        return first, part(values, stores=())
+    targets = [loop.stores[stored.index(v)] for v in values]
+    lines = MapBuilder()
+    numbers = [lines.input(r.buffer.dtype) for r in targets]
+    again = replace(loop, map=lines.build(numbers, numbers), loads=tuple(targets), scalars=(), stores=())
+    return first, again
 
 
 def _has_rows(ref: Ref, k: int) -> bool:
@@ -176,12 +217,12 @@ def _note(entry: _Rows, part: Loop) -> None:
     if entry.k is None:
         return
     entry.scalars.update(f.ref.buffer for f in part.folds if _is_whole(f.ref))
-    if is_scalar(part, entry.k, entry.scalars):
+    if is_single(part, entry.k, entry.scalars):
         entry.scalars.update(r.buffer for r in part.stores if _is_whole(r))
 
 
-def is_scalar(part: Loop, k: int, scalars: Iterable[Buffer]) -> bool:
-    """Whether a row of ``part`` is one element by construction: each further axis walks a value that has one element a row."""
+def is_single(part: Loop, k: int, scalars: Iterable[Buffer]) -> bool:
+    """Whether a row of ``part`` is one element by construction: each further axis walks a value of one element a row."""
     ones = [r.layout.axes for r in part.loads if r.buffer in scalars]
     inner = range(k, len(part.shape))
     return not part.folds and all(any(axes[i].kind != "zero" for axes in ones) for i in inner)
@@ -196,13 +237,14 @@ def _tied(written: Ref, read: Ref, k: int) -> bool:
     """Whether each row of ``read`` lies in the same row of ``written``."""
     layout, source = read.layout, written.layout
     if not _is_whole(written) or any(
-        a.stride != b.stride or a.kind == "zero" for a, b in zip(layout.axes[:k], source.axes[:k], strict=True)
+        a.stride != b.stride or a.kind == "zero"
+        for a, b in zip(layout.axes[:k], source.axes[:k], strict=True)
     ):
         return False
     reach = [(n - 1) * a.stride for n, a in zip(layout.shape[k:], layout.axes[k:], strict=True)]
     first = layout.offset + sum(min(0, d) for d in reach)
     last = layout.offset + sum(max(0, d) for d in reach)
-    return 0 <= first and last < max(1, math.prod(source.shape[k:]))
+    return first >= 0 and last < max(1, math.prod(source.shape[k:]))
 
 
 def _all_tied(host: _Rows, own: _Rows, k: int) -> bool:
@@ -215,20 +257,23 @@ def _finished(entry: _Rows, mine: set[Buffer]) -> Phases:
     """The step of ``entry``; ``mine`` are the buffers that nobody else uses."""
     assert entry.k is not None
     rows = max(1, math.prod(entry.rows))
-    scalars = frozenset(entry.scalars)
-    values = [b for b in entry.written if b in mine and b not in scalars and b.nbytes // rows <= LOCAL_BYTES]
-    local: dict[Buffer, Buffer] = {b: Local(b.size // rows, b.dtype) for b in values[:MAX_LOCALS]}
-    parts = tuple(_placed(part, entry.k, local) for part in entry.parts)
-    return Phases(entry.rows, parts, scalars, frozenset(scalars & mine))
-
-
-def _placed(part: Loop, k: int, local: dict[Buffer, Buffer]) -> Loop:
-    """``part`` on local rows: their row strides become 0 in number, and stay "run" by kind."""
+    longest = max((b.nbytes // rows for b in entry.written), default=1)
+    block = max(1, min(MAX_BLOCK, BLOCK_BYTES // max(1, longest)))
+    small = [b for b in entry.written if b in mine and b.nbytes // rows * block <= BLOCK_BYTES]
+    small.sort(key=lambda b: b not in entry.scalars)
+    local: dict[Buffer, Buffer] = {b: Local(b.size // rows * block, b.dtype) for b in small[:MAX_LOCALS]}
 
     def move(ref: Ref) -> Ref:
-        if ref.buffer not in local:
-            return ref
-        axes = tuple(Axis(0, a.kind, a.joined) if i < k else a for i, a in enumerate(ref.layout.axes))
-        return Ref(local[ref.buffer], Layout(ref.layout.shape, axes, ref.layout.offset))
+        return ref._replace(buffer=local.get(ref.buffer, ref.buffer))
 
-    return replace(part, loads=tuple(map(move, part.loads)), stores=tuple(map(move, part.stores)))
+    parts = tuple(
+        replace(
+            part,
+            loads=tuple(map(move, part.loads)),
+            stores=tuple(map(move, part.stores)),
+            folds=tuple(f._replace(ref=move(f.ref)) for f in part.folds),
+        )
+        for part in entry.parts
+    )
+    single = tuple(is_single(part, entry.k, entry.scalars) for part in entry.parts)
+    return Phases(entry.rows, block, parts, single)

@@ -42,7 +42,7 @@ class Indices(Unplaced):
 
 
 class Local(Unplaced):
-    """One row of a value that lives inside a `Phases` step, in the frame of its kernel: every row takes the same place."""
+    """One block of a value that lives inside a `Phases` step, in its kernel's frame: each block takes the same place."""
 
     __slots__ = ()
 
@@ -105,28 +105,25 @@ class Loop:
 
 @dataclass(frozen=True, eq=False)
 class Phases:
-    """Loops over the same leading axes, ``rows``, that run one after the other on each row while it is in cache.
+    """Loops over the same leading axes, ``rows``, that run one after the other on each ``block`` of rows, in cache.
 
-    What a part reads of an earlier one it reads at its own row. ``scalars`` are the values of one element a row: parts read
-    them in registers. Those in ``inside`` are never stored; nor are `Local` rows.
+    What a part reads of an earlier one it reads at its own row. Part number p has one element a row where ``single[p]``.
     """
 
     rows: tuple[int, ...]
+    block: int
     parts: tuple[Loop, ...]
-    scalars: frozenset[Buffer]
-    inside: frozenset[Buffer]
+    single: tuple[bool, ...]
 
     @property
     def reads(self) -> tuple[Ref, ...]:
         """What it reads of memory."""
-        kept = (r for part in self.parts for r in part.loads if r.buffer not in self.scalars)
-        return tuple(r for r in kept if not isinstance(r.buffer, Local))
+        return tuple(r for part in self.parts for r in part.loads if not isinstance(r.buffer, Local))
 
     @property
     def writes(self) -> tuple[Ref, ...]:
         """What it writes to memory."""
-        kept = (r for part in self.parts for r in part.writes if r.buffer not in self.inside)
-        return tuple(r for r in kept if not isinstance(r.buffer, Local))
+        return tuple(r for part in self.parts for r in part.writes if not isinstance(r.buffer, Local))
 
     @property
     def eqns(self) -> tuple[Eqn, ...]:

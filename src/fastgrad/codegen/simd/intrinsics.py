@@ -30,8 +30,8 @@ from . import lines
 I64 = ir.IntType(64)
 MAX_STORES = 24
 """Alias scopes, hence stores, that one loop may have."""
-LOCAL_BYTES = 32 << 10
-"""Bytes of a row in a kernel's frame; no row that the schedule leaves there is longer."""
+LOCAL_BYTES = 16 << 10
+"""Bytes of a block of rows in a kernel's frame; none that the schedule leaves there is longer."""
 
 
 def _memory_type(dtype: np.dtype) -> ir.Type:
