@@ -6,6 +6,7 @@ and returns 0, or a status that the run reports. `nests` shows one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -23,10 +24,10 @@ from .target import cpu_features
 from .writer import Word, scalar_word
 
 
-def emit(step: Computed) -> Source:
-    """The kernel of one step."""
+def emit(step: Computed, apart: Sequence[int] = ()) -> Source:
+    """The kernel of one step. Stores of a loop numbered ``apart`` are known to overwrite none of its operands."""
     if isinstance(step, Loop):
-        return loop_source(step)
+        return loop_source(step, apart)
     if isinstance(step, Phases):
         return phases_source(step)
     if isinstance(step, Gemm):

@@ -38,7 +38,7 @@ import numpy as np
 from ..core.aval import short
 from ..core.expr import LIBM, Map, op_name
 from ..core.loops import StrideKind
-from ..schedule import Indices, Loop, Ref, Unplaced, nest
+from ..schedule import Indices, Loop, Nest, Ref, Unplaced, nest
 from .source import Source
 from .writer import Word, Writer, scalar_word
 
@@ -61,36 +61,42 @@ LINE_COST = {
 """Rough nanoseconds an element in float32; every other line takes 0.06."""
 
 
+STREAM_BYTES, STRETCH_BYTES = 32 << 20, 4 << 10
+"""Results of so many bytes, in stretches of so many, are written past the cache: nothing would find them there."""
+
+
 class Structure(NamedTuple):
     """All that the text of a loop nest depends on; no size and no stride is among it."""
 
     map: Map
     constants: tuple[str, ...]  # the Map's, in full: 0.0 and -0.0 compare equal
     kinds: str
-    block: int
+    block: int  # 0: known at run time
     partial: bool
     loads: tuple[str, ...]  # what loads them: load_f32, or index_i64 where the index itself is the value
     scalars: tuple[np.dtype, ...]
     stores: tuple[np.dtype, ...]
     folds: tuple[tuple[str, str, np.dtype], ...]  # combine, printed neutral element, dtype
     strides: tuple[tuple[StrideKind, ...], ...]  # of each operand along each axis
+    streamed: tuple[int, ...] = ()  # stores that go past the cache
 
 
-def loop_source(loop: Loop) -> Source:
-    """The kernel of a loop nest."""
+def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
+    """The kernel of a loop nest; the stores numbered ``apart`` overwrite no operand."""
     n = nest(loop)
     refs = [*loop.loads, *loop.stores, *(f.ref for f in loop.folds)]
     structure = Structure(
         loop.map,
         constants(loop.map),
         n.kinds,
-        n.block,
+        0 if n.kinds[-1] == "K" and "R" in n.kinds else n.block,
         loop.partial,
         tuple(map(loader, loop.loads)),
         tuple(s.dtype for s in loop.scalars),
         tuple(r.buffer.dtype for r in loop.stores),
         tuple((f.combine, constant(f.init), f.ref.buffer.dtype) for f in loop.folds),
         tuple(tuple(axis.kind for axis in axes) for axes in n.operands),
+        tuple(k for k in apart if _streams(loop, n, k)),
     )
     words: list[Word] = [*map(base, refs), *n.sizes]
     inner = len(n.sizes) - 1
@@ -98,9 +104,16 @@ def loop_source(loop: Loop) -> Source:
         for a, axis in enumerate(axes):
             if reads_stride(axis.kind, a == inner):
                 words.append(axis.stride * (1 if a == inner else ref.buffer.dtype.itemsize))
-    words += map(scalar_word, loop.scalars)
+    words += [*map(scalar_word, loop.scalars), *([] if structure.block else [n.block])]
     cost = math.prod(n.sizes) * element_cost(loop) + 4.0 * n.tiles
     return Source(loop, _loop_text(structure), tuple(words), n.tiles, cost)
+
+
+def _streams(loop: Loop, n: Nest, k: int) -> bool:
+    """Whether store ``k`` goes past the cache: a map's, far larger than a cache, in long stretches."""
+    size, axis = loop.stores[k].buffer.dtype.itemsize, n.operands[len(loop.loads) + k][-1]
+    map_alone = "R" not in n.kinds and axis.kind == "unit"
+    return map_alone and loop.stores[k].nbytes >= STREAM_BYTES and n.sizes[-1] * size >= STRETCH_BYTES
 
 
 def element_cost(loop: Loop) -> float:
@@ -156,6 +169,8 @@ class _Nested:
             self.head()
             with w.block("for t in range(lo, hi):"):
                 self.tile()
+            if self.s.streamed:
+                w("streamed()")
             w("return 0")
         return w.text()
 
@@ -170,10 +185,15 @@ class _Nested:
             for a, kind in enumerate(kinds):
                 if reads_stride(kind, a == self.inner):
                     w.read(f"{name}_{a}")
+        for k in s.streamed:
+            w(f"h{k} = long_local({k})")
         for k, dtype in enumerate(s.scalars):
             w(f"s{k} = const_{short(dtype)}(word(desc, {w.word()}))")
         if not self.inner_folded:
-            w(f"blocks = quotient(n{self.inner} + {s.block - 1}, {s.block})")
+            if not s.block:
+                w.read("block")
+            last = f"{s.block - 1}, {s.block}" if s.block else "block - 1, block"
+            w(f"blocks = quotient(n{self.inner} + {last})")
 
     def tile(self) -> None:
         """One tile: find its kept indices, then run the folded loops and the inner one."""
@@ -182,8 +202,8 @@ class _Nested:
         left = "t"
         if not self.inner_folded:
             w("row = quotient(t, blocks)")
-            w(f"first = (t - row * blocks) * {s.block}")
-            w(f"last = smaller(first + {s.block}, n{self.inner})")
+            w(f"first = (t - row * blocks) * {s.block or 'block'}")
+            w(f"last = smaller(first + {s.block or 'block'}, n{self.inner})")
             left = "row"
         for a in reversed(kept[1:]):
             w(f"next{a} = quotient({left}, n{a})")
@@ -193,6 +213,9 @@ class _Nested:
             w(f"j{kept[0]} = {left}")
         for name, kinds in zip(self.names, s.strides, strict=True):
             w(f"{name}k = " + self.address(name, kinds, kept, "j"))
+        for k in s.streamed:  # into the kernel's frame first, then in one stretch past the cache
+            w(f"g{k} = y{k}k + first * {s.stores[k].itemsize}")
+            w(f"y{k}k = h{k} - first * {s.stores[k].itemsize}")
         if s.partial:
             for k, (_, _, dtype) in enumerate(s.folds):
                 w(f"z{k}k = z{k} + t * {dtype.itemsize}")
@@ -200,6 +223,8 @@ class _Nested:
             self.folding([a for a, kind in enumerate(s.kinds) if kind == "R" and a != self.inner])
         else:
             self.inner_loop("k", "first", "last")
+        for k in s.streamed:
+            w(f"stream(g{k}, h{k}, (last - first) * {s.stores[k].itemsize})")
 
     def address(
         self, name: str, kinds: Sequence[StrideKind], over: Sequence[int], index: str, base: str = ""

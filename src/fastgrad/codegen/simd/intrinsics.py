@@ -25,13 +25,15 @@ from numba.np.numpy_support import from_dtype
 
 from ...core.aval import DTYPES, short
 from ...core.expr import op_name
-from . import lines
+from . import lines, streaming
 
 I64 = ir.IntType(64)
 MAX_STORES = 24
 """Alias scopes, hence stores, that one loop may have."""
 LOCAL_BYTES = 16 << 10
 """Bytes of a block of rows in a kernel's frame; none that the schedule leaves there is longer."""
+TILE_BYTES = 32 << 10
+"""Bytes of a map\'s tile of the widest dtype."""
 
 
 def _memory_type(dtype: np.dtype) -> ir.Type:
@@ -215,17 +217,53 @@ def smaller(typingctx, x, y):  # type: ignore[no-untyped-def]
     return types.int64(types.int64, types.int64), codegen
 
 
+def _frame(builder: ir.IRBuilder, nbytes: int) -> ir.Value:
+    with builder.goto_entry_block():
+        room = builder.alloca(ir.ArrayType(ir.IntType(8), nbytes))
+    room.align = 64
+    return builder.ptrtoint(room, I64)
+
+
 @intrinsic
 def local(typingctx, number):  # type: ignore[no-untyped-def]
     """The address of ``LOCAL_BYTES`` in the kernel's frame; each call in a text has its own."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        with builder.goto_entry_block():
-            room = builder.alloca(ir.ArrayType(ir.IntType(8), LOCAL_BYTES))
-        room.align = 64
-        return builder.ptrtoint(room, I64)
+        return _frame(builder, LOCAL_BYTES)
 
     return types.int64(types.int64), codegen
+
+
+@intrinsic
+def long_local(typingctx, number):  # type: ignore[no-untyped-def]
+    """As `local`, of ``TILE_BYTES``: one tile of a map in the widest dtype."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return _frame(builder, TILE_BYTES)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def stream(typingctx, target, source, nbytes):  # type: ignore[no-untyped-def]
+    """Copy past the cache, whose lines would be read from memory only to be overwritten; `streamed` ends it."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        builder.call(streaming.copy(builder.module), args)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def streamed(typingctx):  # type: ignore[no-untyped-def]
+    """What was copied past the cache comes before whatever follows."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 _ACCESS = re.compile(r"\b(load|store(\d+))_([a-z]+\d*)_phase(\d+)\b")
@@ -250,6 +288,7 @@ def accesses(text: str, jit: bool) -> dict[str, Any]:
 def jit_namespace() -> dict[str, Any]:
     """The names of kernel text, bound to intrinsics."""
     names: dict[str, Any] = {"word": word, "quotient": quotient, "smaller": smaller, "local": local}
+    names |= {"long_local": long_local, "stream": stream, "streamed": streamed}
     for dtype in DTYPES:
         d = short(dtype)
         names |= {f"load_{d}": _load(dtype), f"accumulate_{d}": _accumulate(dtype)}
@@ -278,9 +317,12 @@ def python_namespace() -> dict[str, Any]:
 
         return put
 
-    rows: defaultdict[int, Any] = defaultdict(lambda: ctypes.create_string_buffer(LOCAL_BYTES))
+    rows: defaultdict[int, Any] = defaultdict(lambda: ctypes.create_string_buffer(TILE_BYTES))
     names: dict[str, Any] = {
         "local": lambda number: ctypes.addressof(rows[number]),
+        "long_local": lambda number: ctypes.addressof(rows[number]),
+        "stream": ctypes.memmove,
+        "streamed": lambda: None,
         "word": lambda address, index: int(at(address, index, np.dtype(np.int64))[0]),
         "quotient": lambda x, y: x // y,
         "smaller": min,
