@@ -15,7 +15,7 @@ from fastgrad.core.aval import aval_of
 from fastgrad.core.graph import Graph
 from fastgrad.memory import ALIGN, Location, MemoryPlan
 from fastgrad.nn import functional as F
-from fastgrad.schedule import Buffer, Loop, schedule
+from fastgrad.schedule import Buffer, Loop, Phases, schedule
 from fastgrad.trace import trace
 
 
@@ -149,11 +149,15 @@ def test_in_place_only_where_the_last_reader_is_the_writer(plan):
     for p in plan():
         for new, old in inheritance(p).items():
             step = p.steps[p.intervals[new].first]
-            assert isinstance(step, Loop), "only a loop reads each element before it writes it"
-            [store] = [r for r in step.stores if r.buffer is new]
-            [load] = [r for r in step.loads if r.buffer is old]
-            assert store.layout == load.layout and store.layout.is_contiguous
-            assert new.dtype.itemsize == old.dtype.itemsize
+            assert isinstance(step, Loop | Phases), "only loops read each element before they write it"
+            parts = step.parts if isinstance(step, Phases) else (step,)
+            [(last, store)] = [(p, r) for p, part in enumerate(parts) for r in part.stores if r.buffer is new]
+            loads = [(p, r) for p, part in enumerate(parts) for r in part.loads if r.buffer is old]
+            assert store.layout.is_contiguous and new.dtype.itemsize == old.dtype.itemsize
+            assert loads and all(p <= last and r.layout == store.layout for p, r in loads)
+            assert len([p for p, _ in loads if p == last]) <= 1, (
+                "later loads of an element would follow its store"
+            )
 
 
 @plans

@@ -17,7 +17,7 @@ import numpy as np
 from .core.expr import MapBuilder
 from .core.loops import Layout
 from .errors import GraphError
-from .schedule import Buffer, Indices, Loop, Ref, Region, Schedule, Step
+from .schedule import Buffer, Loop, Phases, Ref, Region, Schedule, Step, Unplaced
 
 ALIGN = 64
 """Bytes: a cache line, and the widest vector."""
@@ -242,7 +242,7 @@ def _liveness(
     alive: dict[Buffer, Interval] = {}
     for i, step in enumerate(steps):
         for ref in (*step.writes, *step.reads):
-            if ref.buffer not in placed and not isinstance(ref.buffer, Indices):
+            if ref.buffer not in placed and not isinstance(ref.buffer, Unplaced):
                 alive[ref.buffer] = Interval(alive[ref.buffer].first if ref.buffer in alive else i, i)
         if isinstance(step, Region):
             alive[regions[step].scratch] = Interval(i, i)
@@ -250,22 +250,28 @@ def _liveness(
 
 
 def _in_place(step: Step, target: Buffer, source: Buffer) -> bool:
-    """Whether ``step`` may write ``target`` over ``source``: element for element, each store computed from that load."""
-    if (
-        not isinstance(step, Loop)
-        or target.nbytes != source.nbytes
-        or target.dtype.itemsize != source.dtype.itemsize
-    ):
+    """Whether ``step`` may write ``target`` over ``source``: element for element, after all that reads the element.
+
+    In one loop the stored value must be computed from that load, which orders the two; earlier phases of a row are over.
+    """
+    if target.nbytes != source.nbytes or target.dtype.itemsize != source.dtype.itemsize:
         return False
-    stores = [(k, r) for k, r in enumerate(step.stores) if r.buffer is target]
-    loads = [(k, r) for k, r in enumerate(step.loads) if r.buffer is source]
-    if len(stores) != 1 or len(loads) != 1 or any(f.ref.buffer is target for f in step.folds):
+    parts = step.parts if isinstance(step, Phases) else (step,) if isinstance(step, Loop) else ()
+    stores = [
+        (p, k, r) for p, part in enumerate(parts) for k, r in enumerate(part.stores) if r.buffer is target
+    ]
+    loads = [
+        (p, i, r) for p, part in enumerate(parts) for i, r in enumerate(part.loads) if r.buffer is source
+    ]
+    folds = any(f.ref.buffer is target for part in parts for f in part.folds)
+    if len(stores) != 1 or not loads or folds:
         return False
-    (k, store), (i, load) = stores[0], loads[0]
-    whole = (
-        store.layout.is_contiguous and store.layout == load.layout and store.buffer.size == load.buffer.size
-    )
-    return whole and store.layout.offset == 0 and step.map.depends(k, i)
+    [(p, k, store)], layout = stores, stores[0][2].layout
+    whole = layout.is_contiguous and layout.offset == 0 and store.buffer.size == source.size
+    same = [i for q, i, _ in loads if q == p]
+    if not whole or len(same) > 1 or any(q > p or r.layout != layout for q, _, r in loads):
+        return False
+    return all(parts[p].map.depends(k, i) for i in same)
 
 
 def _dies_in(

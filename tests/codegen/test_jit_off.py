@@ -10,7 +10,7 @@ import pytest
 
 from cases import CASES, Case
 from fastgrad import autodiff, memory, passes
-from fastgrad.codegen import abi, toolchain
+from fastgrad.codegen import abi, nests, toolchain
 from fastgrad.core.aval import aval_of
 from fastgrad.core.graph import Graph
 from fastgrad.executor import tape
@@ -111,6 +111,15 @@ def close(got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
 def test_python_kernels_are_numpy(case: Case):
     arrays = case.inputs()
     close(run_in_python(graph_of(case), arrays), [case.oracle(*arrays)])
+
+
+def test_results_past_the_cache(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(nests, "STREAM_BYTES", 1)
+    monkeypatch.setattr(nests, "STRETCH_BYTES", 1)
+    x = np.arange(3 * 70.0).reshape(3, 70)
+    graph = passes.run(trace(lambda x: [x + x[0], x > 5.0], [aval_of(x)]))
+    assert any("stream(" in text for text in tape_of(graph).texts)
+    close(run_in_python(graph, [x]), [x + x[0], x > 5.0])
 
 
 def _first_rows() -> list[Case]:

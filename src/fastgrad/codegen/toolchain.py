@@ -49,6 +49,7 @@ def define(text: str, *, jit: bool) -> Callable[[int, int, int], int]:
     names = dict(twins.namespace(jit)) | (
         intrinsics.jit_namespace() if jit else intrinsics.python_namespace()
     )
+    names |= intrinsics.accesses(text, jit)
     names["__name__"] = __name__
     exec(builtins.compile(text, filename, "exec"), names)
     function = names["kernel"]

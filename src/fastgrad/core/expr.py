@@ -63,6 +63,23 @@ class Map:
                 needed.update(self.lines[i].args)
         return source in needed
 
+    def restricted(self, outputs: Sequence[int]) -> tuple[Map, tuple[int, ...]]:
+        """The Map of these values alone, and which of the inputs it takes."""
+        n, needed = len(self.inputs), set(outputs)
+        for i in reversed(range(len(self.lines))):
+            if n + i in needed and self.lines[i].op != "const":
+                needed.update(self.lines[i].args)
+        kept = tuple(i for i in range(n) if i in needed)
+        number = {value: i for i, value in enumerate(kept)}
+        lines: list[Line] = []
+        for i, line in enumerate(self.lines, n):
+            if i in needed:
+                number[i] = len(kept) + len(lines)
+                args = line.args if line.op == "const" else tuple(number[a] for a in line.args)
+                lines.append(line._replace(args=args))
+        inputs = tuple(self.inputs[i] for i in kept)
+        return Map(inputs, tuple(lines), tuple(number[o] for o in outputs)), kept
+
     def __str__(self) -> str:
         n = len(self.inputs)
         head = " ".join(f"%{i}:{short(d)}" for i, d in enumerate(self.inputs))

@@ -13,7 +13,7 @@ from ..codegen import abi
 from ..codegen.cpu import Source, emit
 from ..codegen.rates import measured
 from ..memory import Location, MemoryPlan, RegionPlan
-from ..schedule import Buffer, Computed, Region
+from ..schedule import Buffer, Computed, Loop, Region
 
 PARALLEL_NS = 8_000.0
 """A row goes to all threads when its estimate exceeds this, where sharing one out costs `machine.ROW_NS`."""
@@ -142,7 +142,7 @@ class _Assembler:
 
     def kernel(self, step: Computed, locations: Mapping[Buffer, Location], find: Find) -> None:
         """One row that runs a kernel."""
-        source = emit(step)
+        source = emit(step, _apart(step, locations))
         number = self.texts.setdefault(source.text, len(self.texts))
         kind = abi.PARALLEL if _worth_sharing(source) else abi.SERIAL
         self.row(kind, number, len(self.template), source.tiles, source.tiles, int(source.cost_ns), source)
@@ -331,6 +331,14 @@ class _Frame:
         if space == "next":
             return self.scratch.at(second, Move(self.loop, first - second, True))
         return self.scratch.at(first, Move(self.loop, second - first, True))
+
+
+def _apart(step: Computed, locations: Mapping[Buffer, Location]) -> tuple[int, ...]:
+    """The stores of a loop that lie where none of its operands does."""
+    if not isinstance(step, Loop):
+        return ()
+    operands = {locations.get(r.buffer) for r in step.loads}
+    return tuple(k for k, r in enumerate(step.stores) if locations[r.buffer] not in operands)
 
 
 def _unknown(trips: int) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.expr import Map, MapBuilder
 from ..core.graph import Eqn, Var
 from ..core.loops import Pointwise, Reduce
-from ..schedule import Computed, Gemm, Indices, Loop, Pack, Ref, Routine, nest
+from ..schedule import Computed, Gemm, Indices, Loop, Pack, Phases, Ref, Routine, nest
 
 FUNCTION_OPS = {
     "exp": 16, "exp2": 14, "expm1": 18, "log": 18, "log2": 18, "log10": 18, "log1p": 20, "plain_log": 18,
@@ -53,6 +53,10 @@ def work_of(step: Computed) -> Work:
         )
         dtypes = [line.dtype for line in step.map.lines] or [r.buffer.dtype for r in step.writes]
         return Work(flops, _bytes(step.loads), written, _main(dtypes))
+    if isinstance(step, Phases):
+        parts = [work_of(part) for part in step.parts]
+        dtype = _main([np.dtype(part.dtype) for part in parts])
+        return Work(sum(part.flops for part in parts), _bytes(step.reads), _bytes(step.writes), dtype)
     if isinstance(step, Pack):
         return Work(0, _bytes(step.reads), _bytes(step.writes), step.source.buffer.dtype.name)
     return _routine(step)
@@ -132,6 +136,8 @@ def kind_of(step: Computed) -> str:
         return "library"
     if isinstance(step, Pack):
         return "copy"
+    if isinstance(step, Phases):
+        return "fold"
     if step.folds:
         return "fold"
     return "map" if any(line.op not in _FREE for line in step.map.lines) else "copy"

@@ -1,8 +1,9 @@
 """Graph -> Schedule: which equations run together in one kernel, and in which order.
 
-Four kinds of step:
+Five kinds of step:
 
     Loop     a loop nest: loads, scalar lines, then stores and folds      (elementwise chains, reductions, copies)
+    Phases   loops over common rows, one after the other on each row      (softmax, cross-entropy, layer norm)
     Gemm     a matrix product with scalar lines on its accumulators       (bias, activation, a mask in backward)
     Pack     an operand of a product in the order in which it is read     (put in by `codegen.packing`, for this machine)
     Library  one named routine                                            (take, scatter_add, check_index, cumsum)
@@ -17,7 +18,23 @@ Cheap lines over one value (a comparison, a sign change) are not stored: each re
 from ..core.graph import Graph
 from .fusion import Scheduler
 from .nest import Nest, nest
-from .steps import Buffer, Computed, Fold, Gemm, Indices, Loop, Pack, Ref, Region, Routine, Schedule, Step
+from .steps import (
+    Buffer,
+    Computed,
+    Fold,
+    Gemm,
+    Indices,
+    Local,
+    Loop,
+    Pack,
+    Phases,
+    Ref,
+    Region,
+    Routine,
+    Schedule,
+    Step,
+    Unplaced,
+)
 
 __all__ = [
     "Buffer",
@@ -25,14 +42,17 @@ __all__ = [
     "Fold",
     "Gemm",
     "Indices",
+    "Local",
     "Loop",
     "Nest",
     "Pack",
+    "Phases",
     "Ref",
     "Region",
     "Routine",
     "Schedule",
     "Step",
+    "Unplaced",
     "nest",
     "schedule",
 ]

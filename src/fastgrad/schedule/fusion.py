@@ -17,6 +17,7 @@ from ..core.loops import Layout, Library, Pointwise, Reduce, Region, View
 from ..errors import GraphError
 from .group import Group, as_matrices, finish
 from .library import LIBRARY
+from .phases import phased
 from .regions import region
 from .steps import Buffer, Indices, Ref, Schedule
 
@@ -55,6 +56,7 @@ class Scheduler:
             self.add(eqn)
         outputs = [self.output(atom) for atom in self.graph.outputs]
         steps = [step for group in self.sorted_groups() for step in finish(group, self.place)]
+        steps = phased(steps, outputs)
         inputs = tuple(self.place[v].buffer for v in self.input_vars)
         return Schedule(inputs, tuple(outputs), tuple(steps), self.graph.name)
 

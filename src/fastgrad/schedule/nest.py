@@ -12,6 +12,9 @@ from .steps import Loop
 
 MAP_BLOCK, COLUMN_BLOCK = cuts()
 """Elements of the inner axis that one tile covers: `machine.Cuts` says why these sizes stand in a table."""
+WIDE_BLOCK, COLUMN_TILES = 1024, 16
+"""Wide blocks of columns read memory in longer stretches, so they are taken where that leaves tiles enough to share. No sum
+depends on it."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,18 @@ def _nest(
         if i + 1 == len(shape) or i + 1 in cuts or not all(x.axes[i].joined for x in layouts)
     ]
     kinds = "".join("R" if folded[i] else "K" for i in ends)
-    block = (COLUMN_BLOCK if "R" in kinds else MAP_BLOCK) if kinds[-1] == "K" else 1
-    tiles = math.prod(n for n, k in zip(sizes, kinds, strict=True) if k == "K")
-    if kinds[-1] == "K":
-        tiles = math.prod(n for n, k in zip(sizes[:-1], kinds, strict=False) if k == "K") * -(
-            -sizes[-1] // block
-        )
+    rows = math.prod(n for n, k in zip(sizes[:-1], kinds, strict=False) if k == "K")
+    if kinds[-1] != "K":
+        return Nest(sizes, kinds, tuple(axes), 1, rows)
+    block = _column_block(rows, sizes[-1]) if "R" in kinds else MAP_BLOCK
+    tiles = rows * -(-sizes[-1] // block)
     return Nest(sizes, kinds, tuple(axes), block, tiles)
+
+
+def _column_block(rows: int, columns: int) -> int:
+    """Columns a tile, in steps of the narrowest: as many as leave so many tiles, within bounds."""
+    share = rows * columns // COLUMN_TILES // COLUMN_BLOCK * COLUMN_BLOCK
+    return max(COLUMN_BLOCK, min(WIDE_BLOCK, share))
 
 
 def _over(kept: Layout, shape: tuple[int, ...], reduced: tuple[int, ...], partial: bool) -> Layout:

@@ -29,8 +29,20 @@ class Buffer:
         return self.size * self.dtype.itemsize
 
 
-class Indices(Buffer):
+class Unplaced(Buffer):
+    """What the memory plan gives no place."""
+
+    __slots__ = ()
+
+
+class Indices(Unplaced):
     """No storage at all: element i is i. To load one is arithmetic on the loop's own counters."""
+
+    __slots__ = ()
+
+
+class Local(Unplaced):
+    """One block of a value that lives inside a `Phases` step, in its kernel's frame: each block takes the same place."""
 
     __slots__ = ()
 
@@ -89,6 +101,37 @@ class Loop:
             else ""
         )
         return f"loop{list(self.shape)}{fold}{' partial' if self.partial else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class Phases:
+    """Loops over the same leading axes, ``rows``, that run one after the other on each ``block`` of rows, in cache.
+
+    What a part reads of an earlier one it reads at its own row. Part number p has one element a row where ``single[p]``.
+    """
+
+    rows: tuple[int, ...]
+    block: int
+    parts: tuple[Loop, ...]
+    single: tuple[bool, ...]
+
+    @property
+    def reads(self) -> tuple[Ref, ...]:
+        """What it reads of memory."""
+        return tuple(r for part in self.parts for r in part.loads if not isinstance(r.buffer, Local))
+
+    @property
+    def writes(self) -> tuple[Ref, ...]:
+        """What it writes to memory."""
+        return tuple(r for part in self.parts for r in part.writes if not isinstance(r.buffer, Local))
+
+    @property
+    def eqns(self) -> tuple[Eqn, ...]:
+        """The equations of all parts, in order."""
+        return tuple(dict.fromkeys(e for part in self.parts for e in part.eqns))
+
+    def __str__(self) -> str:
+        return f"phases{list(self.rows)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +236,7 @@ class Region:
         return f"{self.kind}{size}"
 
 
-Computed = Loop | Gemm | Pack | Routine
+Computed = Loop | Phases | Gemm | Pack | Routine
 Step = Computed | Region
 
 
@@ -220,12 +263,15 @@ class Schedule:
             kinds = "".join({"unit": "1", "zero": "0", "run": "s"}[a.kind] for a in ref.layout.axes)
             return f"{names[ref.buffer]}<{kinds}>"
 
+        def row(head: str, step: Step) -> str:
+            writes, reads = " ".join(map(show, step.writes)), " ".join(map(show, step.reads))
+            return f"{head} {writes} = {step} {reads}".ljust(76) + "  # " + " ".join(_names(step.eqns))
+
         lines = [f"schedule {self.name}"]
         for i, step in enumerate(self.steps):
-            writes, reads = " ".join(map(show, step.writes)), " ".join(map(show, step.reads))
-            lines.append(
-                f"  {i:3d} {writes} = {step} {reads}".ljust(76) + "  # " + " ".join(_names(step.eqns))
-            )
+            lines.append(row(f"  {i:3d}", step))
+            if isinstance(step, Phases):
+                lines += [row("       ", part) for part in step.parts]
             for part in step.parts if isinstance(step, Region) else ():
                 lines += ["      " + line for line in str(part).split("\n")]
         return "\n".join(lines)

@@ -11,6 +11,8 @@ alias checks and no second copy of the loop.
 from __future__ import annotations
 
 import ctypes
+import re
+from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -23,11 +25,15 @@ from numba.np.numpy_support import from_dtype
 
 from ...core.aval import DTYPES, short
 from ...core.expr import op_name
-from . import lines
+from . import lines, streaming
 
 I64 = ir.IntType(64)
 MAX_STORES = 24
-"""Alias scopes, hence stores, that one kernel may have."""
+"""Alias scopes, hence stores, that one loop may have."""
+LOCAL_BYTES = 16 << 10
+"""Bytes of a block of rows in a kernel's frame; none that the schedule leaves there is longer."""
+TILE_BYTES = 32 << 10
+"""Bytes of a map\'s tile of the widest dtype."""
 
 
 def _memory_type(dtype: np.dtype) -> ir.Type:
@@ -36,23 +42,28 @@ def _memory_type(dtype: np.dtype) -> ir.Type:
     return ir.IntType(8 * dtype.itemsize)
 
 
-def _scopes(module: ir.Module) -> list[Any]:
+def _scopes(module: ir.Module, phase: int) -> list[Any]:
     """One scope for all loads, one for each store, in a domain of ours."""
-    domain = module.add_metadata(["fastgrad"])
-    names = ["fastgrad.loads"] + [f"fastgrad.store{k}" for k in range(MAX_STORES)]
+    mine = f"fastgrad.phase{phase}" if phase else "fastgrad"
+    domain = module.add_metadata([mine])
+    names = [f"{mine}.loads"] + [f"{mine}.store{k}" for k in range(MAX_STORES)]
     return [module.add_metadata([name, domain]) for name in names]
 
 
-def _tag(builder: ir.IRBuilder, instruction: Any, own: int) -> None:
-    """Say that ``instruction`` touches scope ``own`` and none of the others."""
+def _tag(builder: ir.IRBuilder, instruction: Any, own: int, phase: int = 0) -> None:
+    """Say that ``instruction`` touches scope ``own`` and none of the others of its phase.
+
+    Of other phases it says nothing, so what a phase reads of an earlier one, or writes over, stays in order.
+    """
     module = builder.module
-    scopes = _scopes(module)
+    scopes = _scopes(module, phase)
     instruction.set_metadata("alias.scope", module.add_metadata([scopes[own]]))
     others = scopes[1:] if own == 0 else scopes[:own] + scopes[own + 1 :]
     instruction.set_metadata("noalias", module.add_metadata(others))
 
 
-def _load(dtype: np.dtype, scope: int = 0) -> Callable:
+@cache
+def _load(dtype: np.dtype, scope: int = 0, phase: int = 0) -> Callable:
     """A load; ``scope`` 0 for operands, 1 + k for what store ``k`` wrote."""
     result, memory = from_dtype(dtype), _memory_type(dtype)
 
@@ -61,7 +72,7 @@ def _load(dtype: np.dtype, scope: int = 0) -> Callable:
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             pointer = builder.gep(builder.inttoptr(args[0], memory.as_pointer()), [args[1]])
             value = builder.load(pointer, align=dtype.itemsize)
-            _tag(builder, value, scope)
+            _tag(builder, value, scope, phase)
             return lines.from_memory(builder, value, dtype)
 
         return result(types.int64, types.int64), codegen
@@ -69,7 +80,8 @@ def _load(dtype: np.dtype, scope: int = 0) -> Callable:
     return load
 
 
-def _store(dtype: np.dtype, k: int) -> Callable:
+@cache
+def _store(dtype: np.dtype, k: int, phase: int = 0) -> Callable:
     value_type, memory = from_dtype(dtype), _memory_type(dtype)
 
     @intrinsic
@@ -79,7 +91,7 @@ def _store(dtype: np.dtype, k: int) -> Callable:
             instruction = builder.store(
                 lines.to_memory(builder, args[2], dtype), pointer, align=dtype.itemsize
             )
-            _tag(builder, instruction, 1 + k)
+            _tag(builder, instruction, 1 + k, phase)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64, value_type), codegen
@@ -205,10 +217,78 @@ def smaller(typingctx, x, y):  # type: ignore[no-untyped-def]
     return types.int64(types.int64, types.int64), codegen
 
 
+def _frame(builder: ir.IRBuilder, nbytes: int) -> ir.Value:
+    with builder.goto_entry_block():
+        room = builder.alloca(ir.ArrayType(ir.IntType(8), nbytes))
+    room.align = 64
+    return builder.ptrtoint(room, I64)
+
+
+@intrinsic
+def local(typingctx, number):  # type: ignore[no-untyped-def]
+    """The address of ``LOCAL_BYTES`` in the kernel's frame; each call in a text has its own."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return _frame(builder, LOCAL_BYTES)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def long_local(typingctx, number):  # type: ignore[no-untyped-def]
+    """As `local`, of ``TILE_BYTES``: one tile of a map in the widest dtype."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return _frame(builder, TILE_BYTES)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def stream(typingctx, target, source, nbytes):  # type: ignore[no-untyped-def]
+    """Copy past the cache, whose lines would be read from memory only to be overwritten; `streamed` ends it."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        builder.call(streaming.copy(builder.module), args)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def streamed(typingctx):  # type: ignore[no-untyped-def]
+    """What was copied past the cache comes before whatever follows."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+_ACCESS = re.compile(r"\b(load|store(\d+))_([a-z]+\d*)_phase(\d+)\b")
+
+
+def accesses(text: str, jit: bool) -> dict[str, Any]:
+    """The loads and stores of a text's later phases, ``store0_f32_phase2``: too many to bind them all at once."""
+    found = {}
+    by_name = {short(dtype): dtype for dtype in DTYPES}
+    for match in _ACCESS.finditer(text):
+        kind, k, d, phase = match.groups()
+        if not jit:
+            found[match[0]] = python_namespace()[f"{kind}_{d}"]
+        elif k is None:
+            found[match[0]] = _load(by_name[d], 0, int(phase))
+        else:
+            found[match[0]] = _store(by_name[d], int(k), int(phase))
+    return found
+
+
 @cache
 def jit_namespace() -> dict[str, Any]:
     """The names of kernel text, bound to intrinsics."""
-    names: dict[str, Any] = {"word": word, "quotient": quotient, "smaller": smaller}
+    names: dict[str, Any] = {"word": word, "quotient": quotient, "smaller": smaller, "local": local}
+    names |= {"long_local": long_local, "stream": stream, "streamed": streamed}
     for dtype in DTYPES:
         d = short(dtype)
         names |= {f"load_{d}": _load(dtype), f"accumulate_{d}": _accumulate(dtype)}
@@ -237,7 +317,12 @@ def python_namespace() -> dict[str, Any]:
 
         return put
 
+    rows: defaultdict[int, Any] = defaultdict(lambda: ctypes.create_string_buffer(TILE_BYTES))
     names: dict[str, Any] = {
+        "local": lambda number: ctypes.addressof(rows[number]),
+        "long_local": lambda number: ctypes.addressof(rows[number]),
+        "stream": ctypes.memmove,
+        "streamed": lambda: None,
         "word": lambda address, index: int(at(address, index, np.dtype(np.int64))[0]),
         "quotient": lambda x, y: x // y,
         "smaller": min,
