@@ -33,11 +33,12 @@ def kernel(
     kinds: tuple[gemm.Kind, ...] = (),
     machine: str = "host",
     jit: bool = True,
+    folds: int = 0,
 ) -> tuple[Kernel, gemm.Tile]:
     """A kernel by its text, and its tile."""
     tile = gemm.host_tile(dtype, MACHINES[machine])
     names = twins.namespace(jit)
-    exec(gemm.gemm_source(dtype, b_unit, epilogue, kinds, tile), names)
+    exec(gemm.gemm_source(dtype, b_unit, epilogue, kinds, tile, folds), names)
     if not jit:
         return names["kernel"], tile
     compiled = cfunc(int64(int64, int64, int64), error_model="numpy")(names["kernel"])
@@ -275,6 +276,44 @@ def test_packed_operands(dtype: np.dtype, machine: str) -> None:
             c = np.empty_like(expected)
             run(kernel(dtype, True, machine=machine, jit=False), a, b, [c], row_block=rows, packed="ab")
             assert_close(c, a, b)
+
+
+RELU_AND_SUM = Map(
+    (F32, F32),
+    (
+        Line("add", (0, 1), F32),
+        Line("const", (0.0,), F32),
+        Line("max", (2, 3), F32),
+        Line("mul", (4, 4), F32),
+    ),
+    (4, 4, 5),
+)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("jit", [True, False])
+def test_sums_over_the_rows_of_each_block(machine: str, jit: bool) -> None:
+    """The last outputs are added up over a row block, in the order of its rows, beside a store of all of them."""
+    rng = np.random.default_rng(9)
+    built = kernel(F32, True, RELU_AND_SUM, ("unit",), machine=machine, jit=jit, folds=2)
+    shapes = ((1, 1, 1), (47, 70, 5), (14, 32, 3), (60, 33, 9)) if jit else ((5, 35, 3), (9, 3, 2))
+    for (m, n, k), row_block in itertools.product(shapes, (1, 5, 14, 100)):
+        a, b = rng.standard_normal((2, m, k)).astype(F32), rng.standard_normal((2, k, n)).astype(F32)
+        bias = rng.standard_normal((2, m, n)).astype(F32)
+        blocks = -(-m // row_block)
+        out = np.empty((2, m, n), F32)
+        (outer_1, total), (outer_2, squares) = (guarded((2, blocks, n), F32) for _ in range(2))
+        run(built, a, b, [out, total, squares], [bias], row_block=row_block)
+        for s, i in itertools.product(range(2), range(blocks)):
+            rows = out[s, i * row_block : (i + 1) * row_block]
+            for got, want in ((total, rows), (squares, rows * rows)):
+                in_order = np.zeros(n, F32)
+                for row in want:
+                    in_order += row
+                np.testing.assert_allclose(got[s, i], in_order, rtol=1e-6)
+        for outer, view in ((outer_1, total), (outer_2, squares)):
+            view.view(outer.dtype)[:] = 119
+            assert (outer == 119).all()
 
 
 @cache

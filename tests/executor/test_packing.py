@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastgrad as fg
-from fastgrad.schedule import Gemm, Pack
+from fastgrad.schedule import Gemm, Loop, Pack
 
 FORMS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "NN": lambda a, b: a @ b,
@@ -59,6 +59,29 @@ def test_packing_inside_a_loop() -> None:
     for _ in range(3):
         expected = np.tanh(expected @ w)
     np.testing.assert_allclose(fg.jit(f)(w, x), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("m", [0, 1, 30, 130, 500])
+def test_a_bias_gradient_is_a_sum_in_the_product_before_it(m: int) -> None:
+    """One product, and one loop that adds up its row blocks where there are several; the same bits at any thread count."""
+    rng = np.random.default_rng(3)
+    dy, w, z = (rng.standard_normal(s).astype(np.float32) for s in ((m, 400), (512, 400), (m, 512)))
+
+    def f(dy: np.ndarray, w: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        dz = (dy @ w.T) * (z > 0)
+        return dz, dz.sum(0)
+
+    results = [fg.jit(f, threads=t)(dy, w, z) for t in (1, 2)]
+    expected = f(dy.astype(np.float64), w, z)
+    for got, again, want in zip(*results, expected, strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-2)
+        np.testing.assert_array_equal(got, again)
+    plan = fg.jit(f).compile(dy, w, z).memory_plan()
+    products = [s for s in plan.steps if isinstance(s, Gemm)]
+    assert [len(s.folds) for s in products] == [1]
+    assert (
+        all(s.reduced == (0,) and s.shape[0] < max(1, m) for s in plan.steps if isinstance(s, Loop)) or m <= 1
+    )
 
 
 def test_epilogues_after_packed_operands() -> None:

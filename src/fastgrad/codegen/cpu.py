@@ -15,6 +15,7 @@ from ..core.aval import short
 from ..core.expr import Map
 from ..schedule import Computed, Gemm, Loop, Pack, Phases, Ref, Routine
 from .nests import constants, loop_source
+from .packing import row_block
 from .phases import phases_source
 from .routines import ROUTINES
 from .simd.gemm import gemm_source, pack_source
@@ -44,9 +45,9 @@ def _gemm(step: Gemm) -> Source:
     batch, m, n, k = step.sizes
     b_unit = step.packed_b is not None or step.b.layout.axes[2].kind == "unit"
     kinds = tuple("unit" if r.layout.axes[2].kind == "unit" else "zero" for r in step.loads)
-    text = _gemm_text(dtype, b_unit, step.map, constants(step.map), kinds, tile)
-    rows = _row_block(step, tile)
-    words: list[Word] = [step.reads[0], step.reads[1], *step.loads, *step.stores]
+    text = _gemm_text(dtype, b_unit, step.map, constants(step.map), kinds, tile, len(step.folds))
+    rows = row_block(step, tile)
+    words: list[Word] = [step.reads[0], step.reads[1], *step.loads, *step.writes]
     words += [batch, m, n, k]
     words += _panels(step.a, step.packed_a, m, k, tile.rows)
     b_batch, b_panel, b_j, b_k = _panels(step.b, step.packed_b, n, k, tile.width, transposed=True)
@@ -55,6 +56,7 @@ def _gemm(step: Gemm) -> Source:
         words += [a.stride for a in ref.layout.axes]
     for ref in step.stores:
         words += [a.stride for a in ref.layout.axes[:2]]
+    words += [0, n] * len(step.folds)
     words += [rows, *map(scalar_word, step.scalars)]
     tiles = batch * -(-m // rows) * -(-n // tile.width)
     flops = 2.0 * batch * m * n * max(k, 1)
@@ -86,39 +88,15 @@ def _pack(step: Pack) -> Source:
 
 @lru_cache(maxsize=1024)
 def _gemm_text(
-    dtype: np.dtype, b_unit: bool, lines: Map, constants: tuple[str, ...], kinds: tuple, tile: Tile
+    dtype: np.dtype,
+    b_unit: bool,
+    lines: Map,
+    constants: tuple[str, ...],
+    kinds: tuple,
+    tile: Tile,
+    folds: int,
 ) -> str:
-    return gemm_source(dtype, b_unit, lines, kinds, tile)
-
-
-SMALL_B, FEW_ROWS = 1 << 19, 8
-"""Bytes of B that each core may well read whole, for so many register tiles of rows: a share of rows for each is then better
-than a share of columns. With more rows, or a larger B, it is not."""
-
-
-NEAR_A = 1 << 19
-"""Bytes of A that a tile keeps in the second-level cache while panels of B pass by, where cutting it costs nothing."""
-
-
-def _row_block(step: Gemm, tile: Tile) -> int:
-    """Rows of C per tile: all of them, unless that leaves too few tiles to share between threads, B is small, or A large.
-
-    Loops cut a matrix by rows. Where products do too, a core that takes the first rows of each step finds them in its cache.
-    A packed A is cut between register tiles only.
-    """
-    batch, m, n, k = step.sizes
-    size = step.a.buffer.dtype.itemsize
-    if 2 * m * n * k <= 200_000:
-        return max(1, -(-m // tile.rows)) * tile.rows
-    panels = max(1, batch * -(-n // tile.width))
-    pieces = min(-(-8 // panels), max(2, m // (2 * tile.rows)))
-    if batch == 1 and k * n * size <= SMALL_B and 2 * tile.rows <= m <= FEW_ROWS * tile.rows:
-        pieces = max(pieces, 2)
-    if step.packed_b is not None:
-        pieces = max(pieces, -(-m * k * size // NEAR_A), 2)
-    share = -(-m // pieces)
-    unit = tile.tail if share < 4 * tile.rows and step.packed_a is None else tile.rows
-    return -(-share // unit) * unit
+    return gemm_source(dtype, b_unit, lines, kinds, tile, folds)
 
 
 def _routine(step: Routine) -> Source:

@@ -1,4 +1,4 @@
-"""Which operands of products are packed ahead, for this machine: Schedule -> Schedule.
+"""How products are cut on this machine, and which of their operands are packed ahead: Schedule -> Schedule.
 
 A product reads A by broadcast wherever it lies, and packs panels of B for itself where it must. It is quicker to have a
 step of its own pack an operand once, for all threads and all row blocks, when it is large enough to be read against its
@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..core.expr import MapBuilder
 from ..core.loops import Axis, Layout
-from ..schedule import Buffer, Gemm, Pack, Ref, Region, Schedule, Step
+from ..schedule import Buffer, Gemm, Loop, Pack, Ref, Region, Schedule, Step
 from .simd.tile import Tile, host_tile
 from .target import cpu_features
 
@@ -62,7 +63,7 @@ def _packed(step: Gemm) -> list[Step]:
         pack = _pack(step, _transposed(step.b), tile.width)
         steps.append(pack)
         product = replace(product, packed_b=pack.target)
-    return [*steps, product]
+    return [*steps, *_folded(product, tile)]
 
 
 def _pack(step: Gemm, source: Ref, width: int) -> Pack:
@@ -77,3 +78,47 @@ def _transposed(ref: Ref) -> Ref:
     (batch, k, n), (over, along_k, along_n) = ref.layout.shape, ref.layout.axes
     axes: tuple[Axis, ...] = (over, along_n._replace(joined=False), along_k._replace(joined=False))
     return Ref(ref.buffer, Layout((batch, n, k), axes, ref.layout.offset))
+
+
+SMALL_B, FEW_ROWS = 1 << 19, 8
+"""Bytes of B that each core may well read whole, for so many register tiles of rows: a share of rows for each is then better
+than a share of columns. With more rows, or a larger B, it is not."""
+NEAR_A = 1 << 19
+"""Bytes of A that a tile keeps in the second-level cache while panels of B pass by, where cutting it costs nothing."""
+
+
+def row_block(step: Gemm, tile: Tile) -> int:
+    """Rows of C per tile: all of them, unless that leaves too few tiles to share between threads, B is small, or A large.
+
+    Loops cut a matrix by rows. Where products do too, a core that takes the first rows of each step finds them in its cache.
+    A packed A is cut between register tiles only.
+    """
+    batch, m, n, k = step.sizes
+    size = step.a.buffer.dtype.itemsize
+    if 2 * m * n * k <= 200_000:
+        return max(1, -(-m // tile.rows)) * tile.rows
+    panels = max(1, batch * -(-n // tile.width))
+    pieces = min(-(-8 // panels), max(2, m // (2 * tile.rows)))
+    if batch == 1 and k * n * size <= SMALL_B and 2 * tile.rows <= m <= FEW_ROWS * tile.rows:
+        pieces = max(pieces, 2)
+    if step.packed_b is not None:
+        pieces = max(pieces, -(-m * k * size // NEAR_A), 2)
+    share = -(-m // pieces)
+    unit = tile.tail if share < 4 * tile.rows and step.packed_a is None else tile.rows
+    return -(-share // unit) * unit
+
+
+def _folded(step: Gemm, tile: Tile) -> list[Step]:
+    """A product whose sums over rows come a row block at a time, and the loop that adds those up."""
+    _, m, n, _ = step.sizes
+    blocks = -(-m // row_block(step, tile))  # none: the loop leaves zeros
+    if not step.folds or blocks == 1:
+        return [step]
+    parts = [Ref(Buffer(blocks * n, f.ref.buffer.dtype), Layout.contiguous((blocks, n))) for f in step.folds]
+    first = replace(step, folds=tuple(f._replace(ref=p) for f, p in zip(step.folds, parts, strict=True)))
+    identity = MapBuilder()
+    values = [identity.input(p.buffer.dtype) for p in parts]
+    second = Loop(
+        (blocks, n), identity.build(values, values), tuple(parts), (), (), (0,), step.folds, eqns=step.eqns
+    )
+    return [first, second]

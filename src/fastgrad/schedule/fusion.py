@@ -298,7 +298,7 @@ class Scheduler:
         if isinstance(source, Var) and source in self.lazy:
             arrays = self.array_inputs(self.lazy[source])
         group = self.joinable(shape, arrays)
-        if group is not None and (group.kind != "loop" or (group.folds and group.reduced != axes)):
+        if group is not None and not group.takes_fold(kernel, axes, out.aval.dtype):
             group = None
         if group is None:
             group = self.beside(shape, arrays, axes)

@@ -48,6 +48,16 @@ class Group:
         operands = sum(len(g.loads) + len(g.stores) + len(g.folds) for g in (self, peer))
         return plain and lines <= MAX_LINES and operands <= MAX_OPERANDS - 3
 
+    def takes_fold(self, kernel: Reduce, axes: tuple[int, ...], dtype: np.dtype) -> bool:
+        """Whether a fold over ``axes`` may join: all of a step share theirs; a product sums its rows, and nothing else."""
+        if self.folds and self.reduced != axes:
+            return False
+        if self.kind == "gemm":
+            assert self.operands is not None
+            own = self.operands[0].buffer.dtype
+            return kernel.combine == "add" and len(self.shape) == 2 and axes == (0,) and dtype == own
+        return self.kind == "loop"
+
     def room(self) -> bool:
         """Whether one more equation may join."""
         return (
@@ -62,11 +72,11 @@ def finish(group: Group, place: Mapping[Var, Ref]) -> list[Step]:
         return [group.step]
     folded = {var for var, _, _ in group.folds}
     stores = [(group.values[var], ref) for var, ref in group.stores.items() if var not in folded]
-    if group.operands is not None:
-        return [_gemm(group, stores)]
     folds = [
         (value, Fold(r.combine, r.init(v.aval.dtype), place[v])) for v, r, value in group.folds if v in place
     ]
+    if group.operands is not None:
+        return [_gemm(group, stores, folds)]
     steps: list[Step] = []
     for i in range(0, len(stores) + len(folds), MAX_OPERANDS):
         mine = stores[i : i + MAX_OPERANDS]
@@ -98,13 +108,14 @@ def _loops(group: Group, stores: list[tuple[int, Ref]], folds: list[tuple[int, F
     return _two_phase(loop) if len(group.reduced) == len(group.shape) else [loop]
 
 
-def _gemm(group: Group, stores: list[tuple[int, Ref]]) -> Gemm:
+def _gemm(group: Group, stores: list[tuple[int, Ref]], folds: list[tuple[int, Fold]]) -> Gemm:
     assert group.operands is not None
     accumulator = group.values[group.eqns[0].outputs[0]]
-    lines, loads, scalars = _inputs(group, [value for value, _ in stores], (accumulator,))
+    lines, loads, scalars = _inputs(group, [value for value, _ in (*stores, *folds)], (accumulator,))
     targets = tuple(_matrix_ref(ref) for _, ref in stores)
     eqns = tuple(dict.fromkeys(group.eqns))
-    return Gemm(*group.operands, lines, tuple(map(_matrix_ref, loads)), scalars, targets, eqns)
+    sums = tuple(fold for _, fold in folds)
+    return Gemm(*group.operands, lines, tuple(map(_matrix_ref, loads)), scalars, targets, eqns, sums)
 
 
 def _matrix_ref(ref: Ref) -> Ref:

@@ -138,7 +138,9 @@ class Phases:
 class Gemm:
     """``map(a @ b, loads..., scalars...)`` with a: [batch,m,k], b: [batch,k,n], everything else [batch,m,n].
 
-    Where ``packed_a`` or ``packed_b`` stands, a step before this one has packed the operand there (`Pack`).
+    The map's outputs are ``stores``, then ``folds``: sums over all rows, [n], or as they leave `codegen.packing`, over
+    each row block, [blocks, n]. Where ``packed_a`` or ``packed_b`` stands, a step before this one has packed the operand
+    there (`Pack`).
     """
 
     a: Ref
@@ -148,6 +150,7 @@ class Gemm:
     scalars: tuple[np.generic, ...]
     stores: tuple[Ref, ...]
     eqns: tuple[Eqn, ...] = ()
+    folds: tuple[Fold, ...] = ()
     packed_a: Ref | None = None
     packed_b: Ref | None = None
 
@@ -159,7 +162,7 @@ class Gemm:
     @property
     def writes(self) -> tuple[Ref, ...]:
         """What it writes."""
-        return self.stores
+        return self.stores + tuple(f.ref for f in self.folds)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -169,7 +172,7 @@ class Gemm:
 
     def __str__(self) -> str:
         batch, m, n, k = self.sizes
-        return f"gemm[batch={batch} m={m} n={n} k={k}]"
+        return f"gemm[batch={batch} m={m} n={n} k={k}]{' fold[add over rows]' if self.folds else ''}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,18 +25,22 @@ DIRECT_LINES = 8
 
 
 class Arrays:
-    """The arrays beside A and B: operands of the epilogue (``unit`` or ``zero`` column stride), then its outputs."""
+    """The arrays beside A and B: operands of the epilogue (``unit`` or ``zero`` column stride), then its outputs.
 
-    def __init__(self, tile: Tile, epilogue: Map, kinds: tuple[str, ...]):
+    The last ``folds`` outputs are sums over the rows of a tile, one row of C's width for each row block.
+    """
+
+    def __init__(self, tile: Tile, epilogue: Map, kinds: tuple[str, ...], folds: int = 0):
         n = len(kinds)
         self.tile, self.epilogue, self.kinds = tile, epilogue, kinds
+        self.folded = range(n + len(epilogue.outputs) - folds, n + len(epilogue.outputs))
         self.words = Words(n, len(epilogue.outputs))
         self.inputs = epilogue.inputs[1 : n + 1]
         self.outputs = tuple(epilogue.dtype(o) for o in epilogue.outputs)
         self.dtypes = (*self.inputs, *self.outputs)
 
     def __repr__(self) -> str:
-        return f"{self.kinds} {self.epilogue}"
+        return f"{self.kinds} {len(self.folded)} {self.epilogue}"
 
     @property
     def short_enough(self) -> bool:
@@ -47,16 +51,31 @@ class Arrays:
         """Room for a frame."""
         return b.ptrtoint(b.alloca(ir.ArrayType(I64, max(1, 2 * len(self.dtypes)))), I64)
 
-    def fill_frame(self, b: ir.IRBuilder, frame: ir.Value, desc: ir.Value, s: ir.Value, j: ir.Value) -> None:
-        """Set a frame to matrix ``s``, column ``j``."""
+    def fill_frame(
+        self, b: ir.IRBuilder, frame: ir.Value, desc: ir.Value, s: ir.Value, block: ir.Value, j: ir.Value
+    ) -> None:
+        """Set a frame to matrix ``s``, row block ``block``, column ``j``."""
         n = len(self.inputs)
         for x, d in enumerate(self.dtypes):
             first = self.words.strides(x)
             offset = b.mul(s, word(b, desc, first))
             offset = b.add(offset, b.mul(j, word(b, desc, first + 2)) if x < n else j)
+            step = word(b, desc, first + 1)
+            if x in self.folded:
+                offset, step = b.add(offset, b.mul(block, step)), I64(0)
             address = b.add(word(b, desc, 2 + x), b.mul(offset, I64(d.itemsize)))
             write(b, address, b.add(frame, I64(16 * x)), 8)
-            write(b, b.mul(word(b, desc, first + 1), I64(d.itemsize)), b.add(frame, I64(16 * x + 8)), 8)
+            write(b, b.mul(step, I64(d.itemsize)), b.add(frame, I64(16 * x + 8)), 8)
+
+    def clear(self, b: ir.IRBuilder, frame: ir.Value, columns: ir.Value) -> None:
+        """Zeros where the sums over rows will be."""
+        lanes = self.tile.lanes
+        for x in self.folded:
+            d = self.dtypes[x]
+            zero = ir.Constant(lines.memory_type(d, lanes), None)
+            for v in range(self.tile.vectors):
+                there = b.add(word(b, frame, 2 * x), I64(v * lanes * d.itemsize))
+                write(b, zero, there, d.itemsize, lane_mask(b, lanes, columns, v))
 
     def rows_at(self, b: ir.IRBuilder, frame: ir.Value, i: ir.Value) -> tuple[list[ir.Value], list[ir.Value]]:
         """Of each array: where its row ``i`` begins, the bytes from row to row."""
@@ -92,8 +111,9 @@ class Arrays:
         of_row: dict[int, ir.Value],
         literals: Sequence[ir.Value],
         mask: ir.Value | None = None,
+        totals: dict[tuple[int, int], ir.Value] | None = None,
     ) -> None:
-        """Vector ``v`` of a row of C: operands, Map, stores."""
+        """Vector ``v`` of a row of C: operands, Map, stores. Sums over rows go on in ``totals``, or in memory."""
         n, lanes = len(self.inputs), self.tile.lanes
         places = [b.add(p, I64(v * lanes * d.itemsize)) for p, d in zip(here, self.dtypes, strict=True)]
         values = [sums]
@@ -103,9 +123,15 @@ class Arrays:
             else:
                 loaded = read(b, lines.memory_type(d, lanes), places[x], d.itemsize, mask)
                 values.append(lines.from_memory(b, loaded, d))
-        for value, place, d in zip(
-            evaluate(b, self.epilogue, [*values, *literals], lanes), places[n:], self.outputs, strict=True
-        ):
+        for x, value in enumerate(evaluate(b, self.epilogue, [*values, *literals], lanes), n):
+            place, d = places[x], self.dtypes[x]
+            if x in self.folded:
+                old = totals.get((x, v)) if totals is not None else None
+                old = old or read(b, lines.memory_type(d, lanes), place, d.itemsize, mask)
+                value = vec.add(b, old, value)
+                if totals is not None:
+                    totals[x, v] = value
+                    continue
             write(b, lines.to_memory(b, value, d), place, d.itemsize, mask)
 
 
@@ -120,11 +146,15 @@ def on_registers(
     """The epilogue on a full register tile whose first row is row ``i`` of C."""
     here, steps = arrays.rows_at(b, frame, i)
     literals = arrays.literals(b, desc)
+    totals: dict[tuple[int, int], ir.Value] = {}
     for row in sums:
         of_row = arrays.of_row(b, here)
         for v, value in enumerate(row):
-            arrays.put(b, value, v, here, of_row, literals)
+            arrays.put(b, value, v, here, of_row, literals, totals=totals)
         here = [b.add(p, step) for p, step in zip(here, steps, strict=True)]
+    for (x, v), value in totals.items():
+        d = arrays.dtypes[x]
+        write(b, value, b.add(here[x], I64(v * arrays.tile.lanes * d.itemsize)), d.itemsize)
 
 
 def finish(dtype: np.dtype, arrays: Arrays) -> Definition:

@@ -18,7 +18,7 @@ Descriptor, int64 words (`Words` numbers them):
     pointers    A, B, each epilogue operand, each output
     sizes       batch, M, N, K
     strides     in elements, any sign: A (b, block, i, k), B (b, panel, k, j), each operand (b, i, j), each output (b, i;
-                j is unit)
+                j is unit), or of sums over rows (b, row block)
     row block   rows of C in a tile, 1 or more
     literals    each one's bits in the low bytes of a word
 
@@ -41,12 +41,18 @@ Kind = Literal["unit", "zero"]
 
 
 def gemm_source(
-    dtype: np.dtype, b_unit: bool, epilogue: Map | None, operand_kinds: tuple[Kind, ...], tile: Tile
+    dtype: np.dtype,
+    b_unit: bool,
+    epilogue: Map | None,
+    operand_kinds: tuple[Kind, ...],
+    tile: Tile,
+    folds: int = 0,
 ) -> str:
     """The kernel's text: Python that runs with or without the JIT, and a complete key of the machine code.
 
     ``epilogue`` takes the sum, then one value per operand (``unit``: unit column stride; ``zero``: one value a row),
-    then its literals. ``b_unit`` promises that B has unit column stride. For a bias and ReLU:
+    then its literals; its last ``folds`` outputs are added up over the rows of each row block. ``b_unit`` promises that
+    B has unit column stride. For a bias and ReLU:
 
         TILE = Tile(lanes=16, vectors=2, rows=14, middle=8, tail=4, depth=1024, fused=True)
         EPILOGUE = Map((f32, f32, ), (
@@ -59,10 +65,11 @@ def gemm_source(
             return tiles(desc, lo, hi)
     """
     epilogue = epilogue or Map((dtype,), (), (0,))
+    options = f"b_unit={b_unit}" + (f", folds={folds}" if folds else "")
     return (
         f"TILE = {tile!r}\n"
         f"EPILOGUE = {_map_text(epilogue)}\n"
-        f"tiles = matmul({short_name(dtype)}, TILE, EPILOGUE, {operand_kinds!r}, b_unit={b_unit})\n\n\n"
+        f"tiles = matmul({short_name(dtype)}, TILE, EPILOGUE, {operand_kinds!r}, {options})\n\n\n"
         "def kernel(desc, lo, hi):\n    return tiles(desc, lo, hi)\n"
     )
 

@@ -36,9 +36,11 @@ in the middle of a cache line cost two lines a vector: they are packed for four 
 """
 
 
-def matmul(dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[str, ...], b_unit: bool) -> Any:
+def matmul(
+    dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[str, ...], b_unit: bool, folds: int = 0
+) -> Any:
     """The intrinsic ``tiles(desc, lo, hi)``: compute those tiles of the product that ``desc`` describes; 0."""
-    arrays = Arrays(tile, epilogue, kinds)
+    arrays = Arrays(tile, epilogue, kinds, folds)
     copy = (pack_rows if b_unit else pack_columns)(dtype, tile.lanes, tile.width)
     parts = (copy, multiply(dtype, arrays), finish(dtype, arrays))
     key = f"matmul {dtype.name} {tile!r} {b_unit} {arrays!r}"
@@ -89,13 +91,15 @@ def _tiles(
         band = b.udiv(t, panels)
         j = b.mul(b.sub(t, b.mul(band, panels)), I64(tile.width))
         s = b.udiv(band, blocks)
-        first = b.mul(b.sub(band, b.mul(s, blocks)), row_block)
+        block = b.sub(band, b.mul(s, blocks))
+        first = b.mul(block, row_block)
         end = least(b, m, b.add(first, row_block))
         columns = least(b, I64(tile.width), b.sub(n, j))
         a_at = b.add(a, b.mul(s, a_batch))
         number = b.udiv(j, I64(tile.width))
         b_at = b.add(b.add(b_base, b.mul(s, b_batch)), b.mul(number, b_panel))
-        arrays.fill_frame(b, frame, desc, s, j)
+        arrays.fill_frame(b, frame, desc, s, block, j)
+        arrays.clear(b, frame, columns)
         packs = I1(1)
         if b_unit:  # packing is a must for full tiles of narrow panels, else an optimisation for long columns
             height = b.sub(end, first)
@@ -151,7 +155,7 @@ def _tiles(
 def _row_steps(
     b: ir.IRBuilder, tile: Tile, first: ir.Value, last: ir.Value
 ) -> Iterator[tuple[ir.Value, ir.Value]]:
-    """``for i, rows in ...``: tiles of ``tile.rows`` while they fit, one of ``tile.middle``, then of at most ``tile.tail``."""
+    """``for i, rows in ...``: tiles of ``tile.rows`` while they fit, one of ``middle``, then of ``tail`` at most."""
     before = b.block
     head, body, done = (b.append_basic_block(name) for name in ("rows.head", "rows.body", "rows.done"))
     b.branch(head)

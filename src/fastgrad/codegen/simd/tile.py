@@ -13,9 +13,9 @@ SLICE = 64
 class Tile(NamedTuple):
     """What fits a machine: a register tile of ``rows`` x (``vectors`` * ``lanes``) sums, ``depth`` rows to a panel.
 
-    Left-over rows go to a register tile of ``middle`` rows where so many are left (0: there is none), then to tiles of at most
-    ``tail``. ``fused`` says whether the machine has a fused multiply-add (without one ``llvm.fma`` would be a library
-    call a lane).
+    Left-over rows go to a register tile of ``middle`` rows where so many are left (0: there is none), then to tiles of
+    ``tail`` at most. ``fused`` says whether the machine has a fused multiply-add (without one ``llvm.fma`` would be a
+    library call a lane).
     """
 
     lanes: int

@@ -28,7 +28,7 @@ def namespace(jit: bool = True) -> dict[str, Any]:
 
 
 def matmul_twin(
-    dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[Kind, ...], b_unit: bool
+    dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[Kind, ...], b_unit: bool, folds: int = 0
 ) -> Callable[[int, int, int], int]:
     """`macrokernel.matmul` in plain Python: the same arguments, descriptor and tiles; rounds each product."""
     words = Words(len(kinds), len(epilogue.outputs))
@@ -53,7 +53,11 @@ def matmul_twin(
             arrays.append(_view(w[2 + x], d, (batch, m, n), [*w[at : at + 2], s_j]))
         row_block = w[words.row_block]
         blocks, panels = -(-m // row_block), -(-n // tile.width)
+        folded = arrays[n_arrays - folds :]
         for t in range(lo, hi):
+            band, j0 = t // panels, t % panels * tile.width
+            for array in folded:
+                array[band // blocks, band % blocks, j0 : j0 + tile.width] = 0
             s, i0, j0 = t // panels // blocks, t // panels % blocks * row_block, t % panels * tile.width
             for i in range(i0, min(m, i0 + row_block)):
                 for j in range(j0, min(n, j0 + tile.width)):
@@ -62,8 +66,13 @@ def matmul_twin(
                         total += a[s, i, p] * b[s, p, j]
                     operands = [x[s, i, j] for x in arrays[: words.operands]]
                     outputs = _evaluate(epilogue, [total, *operands, *literals])
-                    for array, value in zip(arrays[words.operands : n_arrays], outputs, strict=True):
-                        array[s, i, j] = value
+                    for x, (array, value) in enumerate(
+                        zip(arrays[words.operands : n_arrays], outputs, strict=True)
+                    ):
+                        if x < words.outputs - folds:
+                            array[s, i, j] = value
+                        else:
+                            array[s, i0 // row_block, j] += value
         return 0
 
     return tiles
