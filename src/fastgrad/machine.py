@@ -149,7 +149,8 @@ class Rates:
 
     Attributes: ``float32`` and ``float64``: GFLOP/s of fused multiply-adds that never leave the registers. ``levels``:
     first-level cache to memory. ``row_ns``: what it costs to share a row of the tape out among threads that are awake.
-    ``region_ns``: what it costs to wake them, and to meet them at the end. ``measured``: whether on this very machine.
+    ``region_ns``: what it costs to wake them, and to meet them at the end. ``measured``: whether on this very machine;
+    ``steady``: whether nobody else had its cores meanwhile.
 
     >>> rates = shipped(64)
     >>> rates.peak("float32", 1) > rates.peak("float64", 1)
@@ -163,6 +164,7 @@ class Rates:
     row_ns: float
     region_ns: float
     measured: bool = False
+    steady: bool = True
 
     def peak(self, dtype: str, threads: int) -> float:
         """GFLOP/s in ``dtype`` (others than float32 count as float64) on so many threads."""
@@ -192,9 +194,8 @@ class Rates:
     def __str__(self) -> str:
         """The machine as a few lines of text."""
         many = f"{self.threads} threads"
-        how = (
-            "measured" if self.measured else "a guess from its vector width; `fastgrad calibrate` measures it"
-        )
+        how = "measured" if self.measured else "a guess by its vectors; `fastgrad calibrate` measures it"
+        how += "" if self.steady else " while others had some of its cores: not kept"
         lines = [
             f"machine {cpu().name} ({cpu().model}), {how}",
             f"  {'':22}{'1 thread':>10}{many:>12}",

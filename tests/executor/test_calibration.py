@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -25,7 +26,7 @@ LAYOUT = {"vendor_id": "GenuineIntel", "cpu family": "6", "model": "143", "model
 @pytest.fixture
 def counted(monkeypatch):
     """How often the machine is measured; the figures stem from one measurement."""
-    measured, calls = calibrate(), []
+    measured, calls = dataclasses.replace(calibrate(), steady=True), []
 
     def rates(self):
         calls.append(1)
@@ -40,7 +41,6 @@ def folder(counted, tmp_path, monkeypatch):
     """A cache of its own, and nothing known yet."""
     monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(kept, "_known", {})
-    monkeypatch.setattr(calibration, "_quiet", lambda found: True)
     return tmp_path / "cache"
 
 
@@ -133,9 +133,14 @@ def test_a_cache_that_is_off_or_cannot_be_written(folder, counted, monkeypatch):
     assert len(counted) == 2 and kept.rates().measured
 
 
-def test_a_busy_machine_is_not_kept(folder, counted, monkeypatch):
-    monkeypatch.setattr(calibration, "_quiet", lambda found: False)
-    assert calibrate().measured and kept.rates().measured
+def test_a_busy_machine_is_not_kept_and_chooses_nothing(folder, counted, monkeypatch):
+    busy = dataclasses.replace(calibrate(), steady=False, row_ns=10 * machine.ROW_NS)
+    again(monkeypatch)
+    for path in folder.glob("*.code"):
+        path.unlink()
+    monkeypatch.setattr(calibration._Probes, "rates", lambda self: busy)
+    assert calibrate() == kept.rates() == busy and "others had some of its cores" in str(busy)
+    assert tape._scales() == (1.0, 1.0)
     again(monkeypatch)
     assert kept.measured() is None
 

@@ -10,7 +10,7 @@ import pytest
 import fastgrad as fg
 from fastgrad.errors import ArgumentError, DTypeError, OutOfBoundsError, ShapeError
 from fastgrad.executor import cpu, tape
-from fastgrad.executor.profile import KINDS
+from fastgrad.executor.row import KINDS
 from fastgrad.nn import functional as F
 
 THREADS = [1, 2]

@@ -11,7 +11,7 @@ import pytest
 
 import fastgrad as fg
 from fastgrad.errors import ArgumentError
-from fastgrad.executor.profile import KINDS, Event
+from fastgrad.executor.row import KINDS, Event
 from fastgrad.executor.timeline import COLOURS, MEANINGS
 
 SVG = "{http://www.w3.org/2000/svg}"

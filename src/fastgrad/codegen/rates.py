@@ -37,9 +37,9 @@ def measured() -> Rates | None:
     return _known[key]
 
 
-def keep(found: Rates, on_disk: bool = True) -> None:
-    """Keep measured rates for this process and, where the cache can be written to, the next ones."""
-    key, disk = _key(), store() if on_disk else None
+def keep(found: Rates) -> None:
+    """Keep measured rates for this process and, where they are steady and the cache can be written to, the next ones."""
+    key, disk = _key(), store() if found.steady else None
     _known[key] = found
     if disk is not None:
         facts = target.facts()

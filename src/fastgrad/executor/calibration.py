@@ -68,7 +68,7 @@ def calibrate(again: bool = False) -> Rates:
         found = None if again else measured()
         if found is None:
             found = _Probes(available_threads()).rates()
-            keep(found, on_disk=_quiet(found))
+            keep(found)
         return found
 
 
@@ -93,7 +93,9 @@ class _Probes:
         single, double = self.flops(_ADDS_32), self.flops(_ADDS_64)
         levels = tuple(self.level(level, size) for level, size in self.sizes())
         row, region = self.handing_out()
-        return Rates(self.threads, single, double, levels, row, region, True)
+        private = [single, double, *(level.read for level in levels[:2])]
+        steady = all(_together(pair, self.threads) for pair in private)
+        return Rates(self.threads, single, double, levels, row, region, True, steady)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -191,14 +193,14 @@ def _whole(workspace: Workspace) -> float:
     return time.perf_counter_ns() - start
 
 
-def _quiet(found: Rates) -> bool:
-    """Whether nobody else had our cores: two threads of one core count as one."""
-    one, many = found.float32
+def _together(pair: Pair, threads: int) -> bool:
+    """Whether threads that share nothing reached nearly what each does alone: two threads of one core count as one."""
+    one, many = pair
     try:
         paired = Path("/sys/devices/system/cpu/smt/active").read_text(encoding="ascii").strip() == "1"
     except OSError:
         paired = False
-    return many >= QUIET * one * max(1, found.threads // (2 if paired else 1))
+    return many >= QUIET * one * max(1, threads // (2 if paired else 1))
 
 
 def _physical_bytes() -> int:

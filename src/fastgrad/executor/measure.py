@@ -19,7 +19,8 @@ from ..interpreter import reference
 from ..machine import Rates
 from .clock import EVENTS, Clock, Times, measure
 from .cpu import Native, aligned
-from .profile import SERIAL_NS, Event, Profile, Row
+from .profile import Profile
+from .row import SERIAL_NS, Event, Row
 from .work import Work, kind_of, lines_of, names_of, work_of, work_of_eqn
 
 BUDGET_S = 0.5

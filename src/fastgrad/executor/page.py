@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from html import escape
+from typing import TYPE_CHECKING
 
-from .profile import Profile, Row, show_ns, where
+from .row import Row, show_ns, where
 from .timeline import COLOURS, FONT, INK, RULE, SOFT, subtitle, svg, text, tooltip
+
+if TYPE_CHECKING:
+    from .profile import Profile
 
 _STYLE = f"""
 body {{ margin: 0 auto; max-width: 1200px; padding: 12px 20px 40px; color: {INK}; background: #FFFFFF;

@@ -354,9 +354,9 @@ def _worth_sharing(source: Source) -> bool:
 
 
 def _scales() -> tuple[float, float]:
-    """How many times the usual cost a shared row, and a region, have on this machine; 1 where it was not measured."""
+    """How many times the usual cost a shared row, and a region, have on this machine; 1 where that is not well known."""
     found = measured()
-    if found is None:
+    if found is None or not found.steady:
         return 1.0, 1.0
     scales = found.row_ns / machine.ROW_NS, found.region_ns / machine.REGION_NS
     return tuple(min(max(x, 1 / FACTOR), FACTOR) for x in scales)  # type: ignore[return-value]

@@ -10,9 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from .profile import Event, Profile, Row, shortened, show_ns, where
+from .row import Event, Row, shortened, show_ns, where
+
+if TYPE_CHECKING:
+    from .profile import Profile
 
 # Okabe & Ito 2008: distinguishable with any colour vision.
 COLOURS = {
