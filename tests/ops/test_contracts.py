@@ -219,6 +219,7 @@ _SCALAR_OPS = {
     "ge": np.greater_equal, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
     "select": np.where, "cast": np.asarray, "const": np.asarray, "shl": np.left_shift, "shr": np.right_shift,
     "ndtri": quantile.ndtri, "plain_log": quantile.log, "threefry32": counter.mixed, "threefry64": counter.both,
+    "rsqrt": lambda x: 1 / np.sqrt(x), "log2": np.log2, "log10": np.log10, "exp2": np.exp2, "cbrt": np.cbrt,
     **{name: getattr(np, name) for name in LIBM},
 }  # fmt: skip
 

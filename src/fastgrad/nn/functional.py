@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from .. import numpy as fnp
 from ..errors import ArgumentError, user_line
-from ..ops.elementwise import relu, sigmoid, tanh
+from ..ops.elementwise import relu, rsqrt, sigmoid, tanh
 from ..ops.nn import cross_entropy, log_softmax, logsumexp, one_hot, softmax
 from .batch_norm import batch_norm
 from .dropout import dropout
@@ -21,6 +21,7 @@ __all__ = [
     "mse_loss",
     "one_hot",
     "relu",
+    "rsqrt",
     "sigmoid",
     "softmax",
     "tanh",
