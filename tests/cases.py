@@ -12,6 +12,7 @@ import fastgrad.numpy as fnp
 from case import Case, label
 from cases_numpy import ROWS as NUMPY_ROWS
 from cases_random import RANDOM_ROWS
+from cases_special import SPECIAL_ROWS
 from fastgrad.nn import functional as F
 from fastgrad.ops import comparison
 from index_cases import index_cases
@@ -311,6 +312,7 @@ CASES: list[Case] = [
     *index_cases(),
     *_nn(),
     *RANDOM_ROWS,
+    *SPECIAL_ROWS,
     *NUMPY_ROWS,
 ]
 """Every row."""

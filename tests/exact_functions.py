@@ -5,6 +5,8 @@ from __future__ import annotations
 import mpmath
 import numpy as np
 
+from fastgrad.core import error_function
+
 EXACT = {
     **{
         name: getattr(mpmath, name)
@@ -15,6 +17,12 @@ EXACT = {
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
     "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
     "rsqrt": lambda x: 1 / mpmath.sqrt(x),
+    "erf": mpmath.erf,
+    "ndtr": lambda x: mpmath.erfc(-x / mpmath.sqrt(2)) / 2,
+    "gelu": lambda x: x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2,
+    "gelu_tanh": lambda x: (
+        x / (1 + mpmath.exp(-mpmath.sqrt(8 / mpmath.pi) * (x + mpmath.mpf("0.044715") * x**3)))
+    ),
 }
 """Functions of mpmath numbers, to mpmath's working precision."""
 
@@ -26,4 +34,6 @@ def exact(name: str, x: np.ndarray) -> np.ndarray:
         if name == "sigmoid":
             e = np.exp(-np.abs(x))
             return np.where(x < 0, e, 1) / (1 + e)
-        return 1 / np.sqrt(x) if name == "rsqrt" else getattr(np, name)(x)
+        if name == "rsqrt":
+            return 1 / np.sqrt(x)
+        return getattr(error_function if hasattr(error_function, name) else np, name)(x)

@@ -10,7 +10,7 @@ from llvmlite import ir
 
 from compiled_lines import LANES, Compiled
 from fastgrad.codegen.simd import lines, math, vec
-from fastgrad.core import counter, quantile
+from fastgrad.core import counter, error_function, quantile
 from fastgrad.core.expr import LIBM, LIBM_UNARY
 
 DTYPES = [np.dtype(c) for c in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")]
@@ -29,6 +29,7 @@ UNARY = {
     **{name: getattr(np, name) for name in LIBM_UNARY},
     **{name: getattr(np, name) for name in math.UNARY if hasattr(np, name)},
     "sigmoid": lambda x: np.where(x < 0, np.exp(x), 1) / (1 + np.exp(-np.abs(x))),
+    **{name: getattr(error_function, name) for name in ("erf", "ndtr", "gelu", "gelu_tanh")},
     "rsqrt": lambda x: 1 / np.sqrt(x),
 }
 BINARY = {

@@ -60,7 +60,8 @@ RANGES = {
     "log1p": (-1.0, inf),
     **dict.fromkeys(("exp", "expm1"), (-750.0, 709.7)),
     "exp2": (-1080.0, 1024.0),
-    **dict.fromkeys(("tanh", "sigmoid"), (-800.0, 800.0)),
+    **dict.fromkeys(("tanh", "sigmoid", "erf", "gelu_tanh"), (-800.0, 800.0)),
+    **dict.fromkeys(("ndtr", "gelu"), (-40.0, 800.0)),
 }
 """Where the exact value is a finite float, and not so small that mpmath takes long."""
 
@@ -149,6 +150,10 @@ SPECIAL = {
     "log10": [(0.0, -inf), (-0.0, -inf), (1.0, 0.0), (1000, 3), (inf, inf), (-inf, nan), (-1, nan)],
     "sin": [(0.0, 0.0), (-0.0, -0.0), (inf, nan), (-inf, nan), (-1e-40, -1e-40)],
     "cos": [(0.0, 1.0), (-0.0, 1.0), (inf, nan), (-inf, nan), (-1e-40, 1.0)],
+    "erf": [(0.0, 0.0), (-0.0, -0.0), (inf, 1.0), (-inf, -1.0), (30, 1.0), (-30, -1.0)],
+    "ndtr": [(0.0, 0.5), (-0.0, 0.5), (inf, 1.0), (-inf, 0.0), (300, 1.0), (-300, 0.0)],
+    "gelu": [(0.0, 0.0), (-0.0, -0.0), (inf, inf), (-inf, -0.0), (300, 300), (-300, -0.0)],
+    "gelu_tanh": [(0.0, 0.0), (-0.0, -0.0), (inf, inf), (-inf, -0.0), (300, 300), (-300, -0.0)],
     "cbrt": [(0.0, 0.0), (-0.0, -0.0), (inf, inf), (-inf, -inf), (27, 3), (-8, -2), (1, 1)],
     "rsqrt": [(0.0, inf), (-0.0, -inf), (inf, 0.0), (-inf, nan), (-1, nan), (0.25, 2), (4, 0.5)],
 }

@@ -28,6 +28,7 @@ GENERATORS = (
     "codegen/target.py",
     "core/aval.py",
     "core/counter.py",
+    "core/error_function.py",
     "core/expr.py",
     "core/quantile.py",
     "version.py",

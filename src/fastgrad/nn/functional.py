@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from .. import numpy as fnp
 from ..errors import ArgumentError, user_line
+from ..ops.activations import gelu, softplus
 from ..ops.elementwise import relu, rsqrt, sigmoid, tanh
 from ..ops.nn import cross_entropy, log_softmax, logsumexp, one_hot, softmax
 from .batch_norm import batch_norm
@@ -15,6 +16,7 @@ __all__ = [
     "batch_norm",
     "cross_entropy",
     "dropout",
+    "gelu",
     "linear",
     "log_softmax",
     "logsumexp",
@@ -24,6 +26,7 @@ __all__ = [
     "rsqrt",
     "sigmoid",
     "softmax",
+    "softplus",
     "tanh",
 ]
 

@@ -88,14 +88,22 @@ def _fit(t: ir.Type) -> _Fit:
 def reduce_exp(
     b: ir.IRBuilder, x: ir.Value, low: ir.Value | None = None
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """x + low = n log(2) + r: the integer n, r, exp(r) - 1 - r. A NaN goes into r; n is then any number."""
+    """x + low = n log(2) + r: the integer n, r, exp(r) - 1 - r. A NaN goes into r; n is then any number.
+
+    With ``low`` what r loses by its rounding is in the last.
+    """
     t, fmt = x.type, format_of(x.type)
     n, moved = nearest(b, x, 1.4426950408889634)
-    r = vec.fma(b, n, vec.const(t, -fmt.ln2_high), x)
-    if low is not None:
-        r = vec.add(b, r, low)
-    r = vec.fma(b, n, vec.const(t, -fmt.ln2_low), r)
+    head = vec.fma(b, n, vec.const(t, -fmt.ln2_high), x)
+    ln2_low = vec.const(t, -fmt.ln2_low)
+    if low is None:
+        r = vec.fma(b, n, ln2_low, head)
+    else:
+        rest = vec.fma(b, n, ln2_low, low)
+        r = vec.add(b, head, rest)
     tail = vec.mul(b, vec.mul(b, r, r), vec.horner(b, r, _fit(t).tail))
+    if low is not None:
+        tail = vec.add(b, tail, vec.sub(b, rest, vec.sub(b, r, head)))
     return to_integer(b, moved), r, tail
 
 

@@ -9,6 +9,7 @@ Explicit fma where one rounding matters; special values as in C99, Annex F. floa
     logarithm       log log2 log10 log1p
     trigonometric   sin cos
     power           pow cbrt rsqrt
+    error_function  erf ndtr gelu gelu_tanh
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from . import exponential, logarithm, power, trigonometric
+from ...core import error_function as plain
+from . import error_function, exponential, logarithm, power, trigonometric
 
 FLOAT64_IN_FLOAT32 = frozenset({"fastgrad.sin.far.f32", "fastgrad.cos.far.f32"})
 """The functions that compute in float64 for float32 arguments: sines of arguments from 2**17 on, a lane at a time."""
@@ -39,6 +41,10 @@ UNARY: dict[str, Callable[[ir.IRBuilder, ir.Value], ir.Value]] = {
     "cos": trigonometric.cos,
     "cbrt": power.cbrt,
     "rsqrt": power.rsqrt,
+    "erf": error_function.erf,
+    "ndtr": error_function.ndtr,
+    "gelu": error_function.gelu,
+    "gelu_tanh": error_function.gelu_tanh,
 }
 
 
@@ -59,4 +65,8 @@ TWINS: dict[str, Callable[..., Any]] = {
     "sigmoid": _quiet(_sigmoid_py),
     "rsqrt": _quiet(lambda x: x.dtype.type(1) / np.sqrt(x)),
     "pow": _quiet(_pow_py),
+    "erf": lambda x: plain.erf(x)[()],
+    "ndtr": lambda x: plain.ndtr(x)[()],
+    "gelu": lambda x: plain.gelu(x)[()],
+    "gelu_tanh": lambda x: plain.gelu_tanh(x)[()],
 }

@@ -1,20 +1,17 @@
 """pow, cbrt, rsqrt.
 
-pow(x, y) = 2**(y log2|x|), the logarithm and its product with y in two floats each (error-free sums and products: T. J.
-Dekker, "A floating-point technique for extending the available precision", Numer. Math. 18, 1971), so that the exponent is
+pow(x, y) = 2**(y log2|x|), the logarithm and its product with y in two floats each (`pairs`), so that the exponent is
 known to some 2**-34 (float32) and 2**-65 (float64) of itself.
 """
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 from llvmlite import ir
 
-from . import vec
+from . import pairs, vec
 from .exponential import exp2_fraction
-from .formats import LN2, format_of, nearest, parts, scale, split, to_integer
+from .formats import LN2, format_of, nearest, scale, split, to_integer
 
 # (2/log(2)) (atanh(s)/s - 1 - s^2/3) / s^4  in s^2, for |s| <= (sqrt(2)-1)/(sqrt(2)+1)
 _LOG2_TAIL32 = (0.577080249786377, 0.41184478998184204, 0.33792760968208313)
@@ -38,45 +35,21 @@ _CUBE_ROOT = (
     -0.10738562679234334,
 )
 
-Pair = tuple[ir.Value, ir.Value]
-"""A number as the sum of two floats, the second within an ulp of the first."""
 
-
-def _product(b: ir.IRBuilder, x: Pair, y: Pair) -> Pair:
-    high = vec.mul(b, x[0], y[0])
-    low = vec.fma(b, x[0], y[0], b.fneg(high))
-    return high, vec.fma(b, x[1], y[0], vec.fma(b, x[0], y[1], low))
-
-
-def _sum(b: ir.IRBuilder, x: Pair, y: Pair) -> Pair:
-    """x + y for |x| >= |y|, or x = 0."""
-    high = vec.add(b, x[0], y[0])
-    low = vec.add(b, vec.sub(b, x[0], high), y[0])
-    return high, vec.add(b, low, vec.add(b, x[1], y[1]))
-
-
-def _pair(t: ir.Type, number: Fraction) -> Pair:
-    high, low = parts(t, number, 2)
-    return vec.const(t, high), vec.const(t, low)
-
-
-def _log2(b: ir.IRBuilder, x: ir.Value) -> Pair:
+def _log2(b: ir.IRBuilder, x: ir.Value) -> pairs.Pair:
     """log2(x) of positive finite x."""
     t, zero = x.type, vec.const(x.type, 0.0)
     k, m = split(b, x)
     f = vec.sub(b, m, vec.const(t, 1.0))
     two = vec.const(t, 2.0)
     below = vec.add(b, f, two)
-    below_low = vec.sub(b, f, vec.sub(b, below, two))
-    inverse = vec.div(b, vec.const(t, 1.0), below)
-    s = vec.mul(b, f, inverse)
-    left = vec.fma(b, b.fneg(s), below_low, vec.fma(b, b.fneg(s), below, f))
-    pair = (s, vec.mul(b, left, inverse))
-    z = _product(b, pair, pair)
+    inverse = pairs.reciprocal(b, (below, vec.sub(b, f, vec.sub(b, below, two))))
+    s = pairs.product(b, (f, zero), inverse)
+    z = pairs.product(b, s, s)
     tail = vec.horner(b, z[0], _LOG2_TAIL32 if vec.width(t) == 32 else _LOG2_TAIL64)
-    higher = _sum(b, _pair(t, 2 / (3 * LN2)), (vec.mul(b, z[0], tail), zero))
-    series = _sum(b, _pair(t, 2 / LN2), _product(b, z, higher))
-    return _sum(b, (k, zero), _product(b, pair, series))
+    higher = pairs.total(b, pairs.constant(t, 2 / (3 * LN2)), (vec.mul(b, z[0], tail), zero))
+    series = pairs.total(b, pairs.constant(t, 2 / LN2), pairs.product(b, z, higher))
+    return pairs.total(b, (k, zero), pairs.product(b, s, series))
 
 
 def pow(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
