@@ -34,6 +34,8 @@ def exact(name: str, x: np.ndarray) -> np.ndarray:
         if name == "sigmoid":
             e = np.exp(-np.abs(x))
             return np.where(x < 0, e, 1) / (1 + e)
+        if name == "softplus":
+            return np.logaddexp(x, 0)
         if name == "rsqrt":
             return 1 / np.sqrt(x)
         return getattr(error_function if hasattr(error_function, name) else np, name)(x)

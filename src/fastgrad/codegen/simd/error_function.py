@@ -2,8 +2,9 @@
 
 The tail of the normal distribution is T(t) = exp(-t^2/2) R(v) / (t + 5) with v = t / (t + 5), for every t >= 0 (after M. M.
 Shepherd and J. G. Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x", Math. Comp. 36, 1981); t^2 and the
-factors are in two floats each, as a relative error of t^2 is an absolute one of the exponent. The error function, which needs
-no tail, has x + x P(x^2) below 1 and 1 - exp(-Q(x)) above. Near-minimax fits, made with mpmath at 60 digits and rounded to the dtype.
+factors are in two floats each, as a relative error of t^2 is an absolute one of the exponent. The error function, which
+needs no tail, has x + x P(x^2) below 1 and 1 - exp(-Q(x)) above. Near-minimax fits, made with mpmath at 60 digits and
+rounded to the dtype.
 """
 
 from __future__ import annotations
