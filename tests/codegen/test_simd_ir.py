@@ -33,9 +33,10 @@ OPS: dict[str, Callable[..., Any]] = {
     "pow": np.power,
 }
 MACHINE = re.compile(
-    r"llvm\.(fma|rint|fabs|copysign|sqrt|floor|maximum|minimum|[su]m(ax|in)|assume|lifetime|masked|vector|is.fpclass)\b"
+    r"llvm\.(fma|rint|fabs|copysign|sqrt|floor|maximum|minimum|[su]m(ax|in)|assume|lifetime|masked|vector|is.fpclass|ldexp)\b"
 )
-"""Intrinsics that are instructions, or none; ``llvm.sin`` and its kin are calls of C's library."""
+"""Intrinsics that are instructions, or none (``ldexp`` where `formats.scale` takes it); ``llvm.sin`` and its kin are calls of C's
+library."""
 
 
 @cache

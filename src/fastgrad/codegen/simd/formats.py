@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import llvm_version_info
 
+from ..target import cpu_features
 from . import vec
 
 LN2 = Fraction("0.69314718055994530941723212145817656807550013436025525412068001")
@@ -85,9 +88,26 @@ def power_of_two(b: ir.IRBuilder, n: ir.Value) -> ir.Value:
 
 
 def scale(b: ir.IRBuilder, y: ir.Value, n: ir.Value) -> ir.Value:
-    """y 2**n for integers n, in two factors: a subnormal result is rounded once, overflow gives inf."""
+    """y 2**n for integers n: a subnormal result is rounded once, overflow gives inf.
+
+    In two factors, or where it is one instruction (AVX-512's ``vscalef``) as ``ldexp``, with the same bits.
+    """
+    if _scales():
+        n = n if vec.width(n.type) == 32 else b.trunc(n, vec.like(n.type, ir.IntType(32)))
+        name = f"llvm.ldexp.{vec.suffix(y.type)}.{vec.suffix(n.type)}"
+        function = b.module.globals.get(name)
+        if function is None:
+            function = ir.Function(b.module, ir.FunctionType(y.type, [y.type, n.type]), name)
+        return b.call(function, [y, n])
     half = b.ashr(n, vec.const(n.type, 1))
     return vec.mul(b, vec.mul(b, y, power_of_two(b, half)), power_of_two(b, b.sub(n, half)))
+
+
+@cache
+def _scales() -> bool:
+    """Whether this LLVM makes one instruction of ``llvm.ldexp`` here; otherwise it is a call a lane."""
+    features = cpu_features()
+    return features.get("avx512f", False) and features.get("avx512vl", False) and llvm_version_info[0] >= 22
 
 
 def split(b: ir.IRBuilder, x: ir.Value) -> tuple[ir.Value, ir.Value]:
