@@ -12,6 +12,7 @@ import fastgrad.numpy as fnp
 from case import Case, label
 from cases_numpy import ROWS as NUMPY_ROWS
 from cases_random import RANDOM_ROWS
+from cases_special import SPECIAL_ROWS
 from fastgrad.nn import functional as F
 from fastgrad.ops import comparison
 from index_cases import index_cases
@@ -75,7 +76,7 @@ def _unary() -> list[Case]:
         (np.log, None, (0.3, 3)), (np.sqrt, None, (0.3, 3)), (np.tanh, None, (-2, 2)), (np.expm1, None, (-2, 2)),
         (np.log1p, None, (-0.5, 2)), (np.sin, None, (-4, 4)), (np.cos, None, (-4, 4)), (np.floor, None, (-2, 2)),
         (np.ceil, None, (-2, 2)), (np.square, None, (-2, 2)), (np.reciprocal, None, (0.3, 2)),
-        (F.relu, _relu, (-2, 2)), (F.sigmoid, _sigmoid, (-3, 3)),
+        (F.rsqrt, lambda x: 1 / np.sqrt(x), (0.3, 3)), (F.relu, _relu, (-2, 2)), (F.sigmoid, _sigmoid, (-3, 3)),
     ]  # fmt: skip
     rows = []
     for op, twin, domain in table:
@@ -311,6 +312,7 @@ CASES: list[Case] = [
     *index_cases(),
     *_nn(),
     *RANDOM_ROWS,
+    *SPECIAL_ROWS,
     *NUMPY_ROWS,
 ]
 """Every row."""

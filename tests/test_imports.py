@@ -44,7 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "eager",
         "testing",
     ),
-    ("nn", "optim", "data", "train", "interop", "distributed", "viz", "bench", "cli", "__main__"),
+    ("nn", "optim", "scipy", "data", "train", "interop", "distributed", "viz", "bench", "cli", "__main__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 JIT = {"numba", "llvmlite"}

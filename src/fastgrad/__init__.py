@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import numpy as numpy
     from . import optim as optim
     from . import random as random
+    from . import scipy as scipy
     from . import testing as testing
     from . import train as train
     from .api import grad as grad
@@ -68,6 +69,7 @@ _HOMES = {
     "numpy": "",
     "optim": "",
     "random": "",
+    "scipy": "",
     "scan": "control_flow",
     "stop_gradient": "ops.pointwise",
     "switch": "control_flow",

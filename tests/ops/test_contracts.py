@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cases import CASES, Case
 from fastgrad import autodiff, batching, passes
-from fastgrad.core import counter, quantile
+from fastgrad.core import counter, error_function, quantile
 from fastgrad.core.aval import aval_of
 from fastgrad.core.expr import LIBM, MapBuilder
 from fastgrad.core.graph import Graph, Literal
@@ -219,6 +219,8 @@ _SCALAR_OPS = {
     "ge": np.greater_equal, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
     "select": np.where, "cast": np.asarray, "const": np.asarray, "shl": np.left_shift, "shr": np.right_shift,
     "ndtri": quantile.ndtri, "plain_log": quantile.log, "threefry32": counter.mixed, "threefry64": counter.both,
+    "rsqrt": lambda x: 1 / np.sqrt(x), "log2": np.log2, "log10": np.log10, "exp2": np.exp2, "cbrt": np.cbrt,
+    **{name: getattr(error_function, name) for name in ("erf", "ndtr", "gelu", "gelu_tanh")},
     **{name: getattr(np, name) for name in LIBM},
 }  # fmt: skip
 

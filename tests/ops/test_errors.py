@@ -176,6 +176,9 @@ TABLE = [
      ShapeError, "cross_entropy: empty batch, got f32[0,3]", None),
     (lambda x: F.cross_entropy(x, LABELS, reduction="avg"), [LOGITS],
      ArgumentError, "reduction is mean, sum or none, got 'avg'", None),
+    (lambda x: F.gelu(x, approximate="erf"), [X],
+     ArgumentError, "gelu: approximate is \"none\" or \"tanh\", got 'erf'", 'approximate="tanh"'),
+    (lambda x: F.softplus(x, -1.0), [X], ArgumentError, "softplus: beta is a positive number, got -1.0", None),
     (lambda x: F.logsumexp(x, 1), [np.ones((2, 0))], ShapeError, "logsumexp: an empty axis", None),
     (lambda x: F.linear(x, np.ones((7, 4), "f4")), [X], ShapeError, "got f32[3,4] @ f32[7,4]", "x @ y.T"),
 ]  # fmt: skip

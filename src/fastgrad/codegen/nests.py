@@ -43,13 +43,11 @@ from .source import Source
 from .writer import Word, Writer, scalar_word
 
 LINE_COST = {
-    "exp": 1.0,
-    "log": 1.2,
-    "tanh": 1.2,
-    "sigmoid": 1.2,
-    "pow": 10.0,
-    "sin": 8.0,
-    "cos": 8.0,
+    **dict.fromkeys(("exp", "exp2", "sin", "cos"), 0.4),
+    **dict.fromkeys(("expm1", "log", "sigmoid", "rsqrt"), 0.5),
+    **dict.fromkeys(("tanh", "log2", "log10", "erf"), 0.6),
+    **dict.fromkeys(("log1p", "cbrt"), 0.8),
+    **dict.fromkeys(("pow", "ndtr", "gelu", "gelu_tanh"), 1.4),
     **dict.fromkeys(LIBM, 10.0),
     "div": 0.4,
     "sqrt": 0.4,

@@ -19,13 +19,12 @@ from .aval import short
 
 LIBM_UNARY = {
     "tan": "tan", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "sinh": "sinh", "cosh": "cosh",
-    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "log2": "log2", "log10": "log10", "exp2": "exp2",
-    "cbrt": "cbrt",
+    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
 }  # fmt: skip
 LIBM = LIBM_UNARY | {"arctan2": "atan2", "hypot": "hypot"}
 """Lines that are one call into C's mathematical library, by their names there."""
 
-SCALAR_ONLY = frozenset({"pow", "sin", "cos", "floor_divide", "remainder", *LIBM})
+SCALAR_ONLY = frozenset({"floor_divide", "remainder", *LIBM})
 """Lines that have no vector form yet: they stay out of the epilogue of a matrix product."""
 
 

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from .. import numpy as fnp
 from ..errors import ArgumentError, user_line
-from ..ops.elementwise import relu, sigmoid, tanh
+from ..ops.activations import gelu, softplus
+from ..ops.elementwise import relu, rsqrt, sigmoid, tanh
 from ..ops.nn import cross_entropy, log_softmax, logsumexp, one_hot, softmax
 from .batch_norm import batch_norm
 from .dropout import dropout
@@ -15,14 +16,17 @@ __all__ = [
     "batch_norm",
     "cross_entropy",
     "dropout",
+    "gelu",
     "linear",
     "log_softmax",
     "logsumexp",
     "mse_loss",
     "one_hot",
     "relu",
+    "rsqrt",
     "sigmoid",
     "softmax",
+    "softplus",
     "tanh",
 ]
 

@@ -18,6 +18,8 @@
     scatter        scatter                                        writing at indices that may repeat
     subscript      x[...]                                         a key as a path of ops
     assign, at     x[...] = v, x.at[...].add(v)                   the path written backwards
+    special        erf ndtr ndtri
+    activations    gelu softplus
     nn             logsumexp softmax cross_entropy
 
 Each file imports only from those above it. A primitive is called ``name_p``, the function for users ``name``.

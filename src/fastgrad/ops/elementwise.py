@@ -164,6 +164,9 @@ def _sigmoid_reference(x: Any) -> Any:
 exp_p = pointwise("exp", np.exp, None, [lambda t, out, x: t * out], accepts="f")
 log_p = pointwise("log", np.log, None, [lambda t, out, x: t / x], accepts="f")
 sqrt_p = pointwise("sqrt", np.sqrt, None, [lambda t, out, x: t * 0.5 / out], accepts="f")
+rsqrt_p = pointwise(
+    "rsqrt", lambda x: 1 / np.sqrt(x), None, [lambda t, out, x: t * -0.5 * out / x], accepts="f"
+)
 tanh_p = pointwise("tanh", np.tanh, None, [lambda t, out, x: t * (1 - out * out)], accepts="f")
 sigmoid_p = pointwise(
     "sigmoid", _sigmoid_reference, None, [lambda t, out, x: t * out * (1 - out)], accepts="f"
@@ -191,6 +194,15 @@ def log(x: Any) -> Any:
 def sqrt(x: Any) -> Any:
     """Square root elementwise; NaN below 0. Derivative: 0.5/sqrt(x), inf at 0."""
     return _of_float(sqrt_p, x)
+
+
+def rsqrt(x: Any) -> Any:
+    """``1 / sqrt(x)`` elementwise, inf at 0, NaN below; integers give float64. Derivative: -0.5 x**-1.5.
+
+    >>> rsqrt(np.array([4.0, 0.25]))
+    array([0.5, 2. ])
+    """
+    return _of_float(rsqrt_p, x)
 
 
 def tanh(x: Any) -> Any:

@@ -1,6 +1,7 @@
 """More functions of mathematics, elementwise: tangent and the inverse circular functions, the hyperbolic ones, other bases.
 
-Formulas: Abramowitz & Stegun, *Handbook of Mathematical Functions*, §4.1-4.6. Kernels call C's library (`core.expr.LIBM`).
+Formulas: Abramowitz & Stegun, *Handbook of Mathematical Functions*, §4.1-4.6. Kernels of the first two
+groups call C's library (`core.expr.LIBM`), the others are `codegen.simd.math`.
 """
 
 from __future__ import annotations

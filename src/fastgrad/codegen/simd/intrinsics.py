@@ -25,9 +25,11 @@ from numba.np.numpy_support import from_dtype
 
 from ...core.aval import DTYPES, short
 from ...core.expr import op_name
-from . import lines, streaming
+from . import lines, math, streaming, variants
 
 I64 = ir.IntType(64)
+_DEAR = math.UNARY.keys() | math.BINARY.keys()
+"""Lines that fill the vector units: loops with one of them use the widest vectors, where LLVM would take half of them."""
 MAX_STORES = 24
 """Alias scopes, hence stores, that one loop may have."""
 LOCAL_BYTES = 16 << 10
@@ -123,6 +125,8 @@ def _line(op: str) -> Callable:
         out = lines.result(op, dtypes)
 
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            if op in _DEAR:
+                variants.attribute(builder.function, '"prefer-vector-width"="512"')
             return lines.emit(op, builder, list(values), dtypes, out)
 
         return from_dtype(out)(*args), codegen

@@ -22,26 +22,23 @@ from ...core.expr import LIBM, LIBM_UNARY, SCALAR_ONLY
 from . import libm, math, quantile, threefry, vec
 
 COMPARISONS: dict[str, str] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_MATH = {name: getattr(math, name) for name in math.TWINS}
 UNARY: frozenset[str] = frozenset(
     {
         "neg",
         "abs",
         "sign",
         "sqrt",
-        "sin",
-        "cos",
         "floor",
         "ceil",
         "ndtri",
         "plain_log",
         "not",
         "cast",
-        *_MATH,
+        *math.UNARY,
         *LIBM_UNARY,
     }
 )
-_BINARY = {"add", "sub", "mul", "div", "max", "min", "and", "or", "xor", "shl", "shr"}
+_BINARY = {"add", "sub", "mul", "div", "max", "min", "and", "or", "xor", "shl", "shr", *math.BINARY}
 THREEFRY = frozenset(threefry.TWINS)
 """Lines of four uint32: two words of a key, two of a counter."""
 OPS: frozenset[str] = UNARY | COMPARISONS.keys() | _BINARY | SCALAR_ONLY | THREEFRY | {"select"}
@@ -272,11 +269,12 @@ _RULES: dict[str, dict[str, Callable[..., ir.Value]]] = {
         "max": _intrinsic("maximum"),
         "min": _intrinsic("minimum"),
         "abs": _intrinsic("fabs"),
-        **{name: _intrinsic(name) for name in ("pow", "sqrt", "sin", "cos", "floor", "ceil")},
+        **{name: _intrinsic(name) for name in ("sqrt", "floor", "ceil")},
         "ndtri": quantile.ndtri,
         "plain_log": quantile.log,
         **libm.RULES,
-        **_MATH,
+        **math.UNARY,
+        **math.BINARY,
     },
 }
 
@@ -287,8 +285,7 @@ _RULES: dict[str, dict[str, Callable[..., ir.Value]]] = {
 def _pow_py(x: Any, n: Any) -> Any:
     if x.dtype.kind == "i" and n < 0:
         return x.dtype.type({1: 1, -1: -1 if n & 1 else 1}.get(int(x), 0))
-    # Two exponents, because for a single 0.5 NumPy takes the square root: NaN for -inf, where C99 says inf.
-    return np.power(x, np.array([n, 1], n.dtype))[0]
+    return math.TWINS["pow"](x, n)
 
 
 def _cast_py(x: Any, dtype: np.dtype) -> Any:
@@ -315,12 +312,9 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "sign": np.sign,
     "floor_divide": np.floor_divide,
     "remainder": np.remainder,
-    "pow": _pow_py,
     "max": np.maximum,
     "min": np.minimum,
     "sqrt": np.sqrt,
-    "sin": np.sin,
-    "cos": np.cos,
     "floor": np.floor,
     "ceil": np.ceil,
     "eq": np.equal,
@@ -341,4 +335,5 @@ _NUMPY: dict[str, Callable[..., Any]] = {
 }
 _quiet = np.errstate(all="ignore")
 TWINS: dict[str, Callable[..., Any]] = {name: _quiet(twin) for name, twin in _NUMPY.items()} | math.TWINS
+TWINS["pow"] = _quiet(_pow_py)
 TWINS |= {name: _quiet(twin) for name, twin in (quantile.TWINS | threefry.TWINS).items()}

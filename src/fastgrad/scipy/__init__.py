@@ -1,0 +1,1 @@
+"""SciPy's names, in rooms as SciPy has them: `fastgrad.scipy.special`."""
