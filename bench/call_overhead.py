@@ -1,7 +1,8 @@
-"""What a call of a compiled function costs beyond its kernels, and what a new batch size compiles.
+"""What a call of a compiled function costs beyond its kernels, what a row of its tape costs, what a new batch size compiles.
 
 Kernels alone: the same workspace run again and again by its C entry from a compiled loop, with no Python in between.
-The function adds up its arrays of four elements, so that the kernels are as small as kernels get.
+The function adds up its arrays of four elements, so that the kernels are as small as kernels get. For the rows, four
+elements are divided by their sum again and again: two rows each time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 from typing import Any
 
@@ -18,15 +19,17 @@ from common import NETWORKS, Report, batch, loss, parameters, parser
 from numba import njit
 
 import fastgrad as fg
+from fastgrad.bench.process import Local, compete
 from fastgrad.bench.timing import timed
 from fastgrad.codegen import compile as compiler
 from fastgrad.codegen.abi import DONE
 from fastgrad.codegen.runtime import runtime
 from fastgrad.executor.cpu import ALLOWANCE_NS, Workspace
 
-COUNTS = (1, 2, 4, 8, 16, 32)
+COUNTS = (1, 2, 4, 8, 16, 32, 64)
+TRIPS = (1, 4, 16, 64, 256)
 BATCHES = (32, 1, 7, 128)
-CALL_LIMIT, ARRAY_LIMIT = 3.0, 0.1
+CALL_LIMIT, ARRAY_LIMIT, ROW_LIMIT = 3.0, 0.1, 20.0
 
 
 def total(*arrays: Any) -> Any:
@@ -81,8 +84,8 @@ def overhead(
 
 
 def of_jitted(f: Callable, arguments: Sequence[Any], options: argparse.Namespace) -> dict[str, Any]:
-    """`overhead` of ``fg.jit(f)(*arguments)``."""
-    jitted = fg.jit(f, threads=1)
+    """`overhead` of ``fg.jit(f)(*arguments)``; ``f`` may be jitted already."""
+    jitted = f if hasattr(f, "compile") else fg.jit(f, threads=1)
     result = jitted(*arguments)
     leaves = [leaf for a in arguments for leaf in (a.values() if isinstance(a, dict) else [a])]
     executable = jitted.compile(*arguments)
@@ -112,6 +115,47 @@ def of_step(options: argparse.Namespace) -> dict[str, Any]:
         lambda: (workspace.entry(x, labels, *held), kernels_us(workspace, options.seconds))[1],
         options,
     )
+
+
+def normalised(x: Any, trips: int) -> Any:
+    """x over its sum, ``trips`` times: nothing of it fuses into one loop."""
+    for _ in range(trips):
+        x = x / np.sum(x)
+    return x
+
+
+def tape_rows(report: Report, options: argparse.Namespace) -> None:
+    """The run alone, without Python, against the rows of its tape."""
+    rows, x = [], np.ones(4)
+    for trips in TRIPS:
+        jitted = fg.jit(partial(normalised, trips=trips), threads=1)
+        found = of_jitted(jitted, [x], options)
+        count = len(jitted.compile(x).program.native.tape.sources)
+        rows.append({"rows": count} | found | {"ns a row": found["kernels us"] * 1e3 / count})
+    report.table("a run against the rows of its tape (float64[4], kernels included)", rows)
+    slope = np.polyfit([row["rows"] for row in rows], [row["kernels us"] for row in rows], 1)[0]
+    report.verdict("each row more", 1e3 * float(slope), ROW_LIMIT, " ns")
+    print()
+
+
+def into_arrays(report: Report, options: argparse.Namespace) -> None:
+    """``jitted(x)``, its executable, and the executable with ``out=``."""
+    rows = []
+    for n in (4, 4096):
+        x = np.ones(n)
+        jitted, out = fg.jit(doubles, threads=1), [np.empty(n)]
+        executable = jitted.compile(x)
+        contestants = {
+            "jitted(x)": lambda f=jitted, x=x: f(x),
+            "executable(x)": lambda f=executable, x=x: f(x),
+            "executable(x, out=)": lambda f=executable, x=x, out=out: f(x, out=out),
+            "np.multiply(x, 2, out=)": lambda x=x, out=out: np.multiply(x, 2.0, out=out[0]),
+        }
+        times = compete(
+            {name: Local(call) for name, call in contestants.items()}, options.rounds, options.seconds
+        )
+        rows.append({"elements": n} | {f"{name} us": t["median"] for name, t in times.items()})
+    report.table("results fresh and given (float64)", rows)
 
 
 def calls(report: Report, options: argparse.Namespace) -> None:
@@ -160,12 +204,17 @@ def new_batches(report: Report) -> None:
 
 def main() -> None:
     """Measure and print."""
-    it = parser(__doc__, rounds=5)
-    it.set_defaults(seconds=0.03)
+    it = parser(__doc__, rounds=5, seconds=0.03)
+    it.add_argument("--quick", action="store_true", help="short rounds and no networks: seconds in all")
     options = it.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = 1, 0.002
     with Report("cost of a call", options, dtype="float64 (calls), float32 (networks)") as report:
         calls(report, options)
-        new_batches(report)
+        tape_rows(report, options)
+        into_arrays(report, options)
+        if not options.quick:
+            new_batches(report)
 
 
 if __name__ == "__main__":

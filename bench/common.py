@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -30,19 +31,52 @@ parameters, batch, loss = layers, classified, cross_entropy_loss
 
 
 def parser(
-    doc: str | None, *, threads: int | None = None, rounds: int | None = None
+    doc: str | None, *, threads: int | None = None, rounds: int | None = None, seconds: float = 0.15
 ) -> argparse.ArgumentParser:
     """The arguments that every script takes; ``threads`` and ``rounds`` are defaults, None where without meaning."""
     it = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
-    it.add_argument("--json", action="store_true", help="also print all figures as JSON, as the last line")
+    it.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write all figures as JSON into a file, or without a name print them as the last line",
+    )
     if threads is not None:
         it.add_argument(
             "--threads", type=int, default=min(threads, cores()), help="threads of each contestant"
         )
     if rounds is not None:
         it.add_argument("--rounds", type=int, default=rounds, help="rounds of each contestant")
-        it.add_argument("--seconds", type=float, default=0.15, help="length of a round")
+        it.add_argument("--seconds", type=float, default=seconds, help="length of a round")
     return it
+
+
+def race_parser(
+    doc: str | None, *, rounds: int = 3, seconds: float = 0.02, dtypes: Sequence[str] = ("float32",)
+) -> argparse.ArgumentParser:
+    """`parser` for scripts whose libraries race over many cases."""
+    it = parser(doc, threads=2, rounds=rounds, seconds=seconds)
+    it.add_argument("--quick", action="store_true", help="a few small cases, short rounds: seconds in all")
+    it.add_argument("--best", action="store_true", help="fastest rounds, not medians: for a busy machine")
+    it.add_argument("--dtypes", nargs="+", default=list(dtypes), metavar="DTYPE")
+    it.add_argument("--only", nargs="+", metavar="WORD", help="only cases whose name holds one of these")
+    it.add_argument("--without", nargs="+", metavar="LIBRARY", help="leave out peers: torch, jax, ...")
+    return it
+
+
+def race_options(it: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line; ``--quick`` makes rounds short."""
+    options = it.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = 1, 0.002
+    return options
+
+
+def chosen(names: Sequence[str], options: argparse.Namespace) -> list[str]:
+    """The cases that ``--only`` asks for."""
+    words = options.only
+    return [name for name in names if words is None or any(word in name for word in words)]
 
 
 class Report:
@@ -86,8 +120,10 @@ class Report:
             noisy = " - NOT QUIET" * (others > QUIET_OTHERS)
             print(f"; other processes used {others:.2f} cores{noisy}", end="")
         print()
-        if self.options.json:
+        if self.options.json == "-":
             print(json.dumps(self.figures))
+        elif self.options.json:
+            Path(self.options.json).write_text(json.dumps(self.figures, indent=1), encoding="utf-8")
 
     def table(self, name: str, rows: Sequence[dict[str, Any]], note: str = "") -> None:
         """Print ``rows`` (equal keys) under ``name`` and keep them."""
@@ -102,11 +138,13 @@ class Report:
             print("  " + "  ".join(parts).rstrip())
         print(f"  {note}\n" if note else "", flush=True)
 
-    def verdict(self, what: str, value: float, limit: float, unit: str = "") -> None:
-        """One line: a figure beside the figure it should not exceed."""
-        answer = "met" if value <= limit else "MISSED"
-        self.figures.setdefault("verdicts", []).append({"what": what, "value": value, "limit": limit})
-        print(f"  {what}: {value:.3g}{unit}, wanted at most {limit:g}{unit}: {answer}", flush=True)
+    def verdict(self, what: str, value: float, limit: float, unit: str = "", *, least: bool = False) -> None:
+        """One line: a figure beside the figure it should not exceed, or (``least``) not stay below."""
+        answer = "met" if (value >= limit if least else value <= limit) else "MISSED"
+        bound = "least" if least else "most"
+        found = {"what": what, "value": value, "limit": limit, "bound": bound}
+        self.figures.setdefault("verdicts", []).append(found)
+        print(f"  {what}: {value:.3g}{unit}, wanted at {bound} {limit:g}{unit}: {answer}", flush=True)
 
 
 def _cell(value: Any) -> str:

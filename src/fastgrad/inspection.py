@@ -7,6 +7,7 @@ from typing import Any
 
 from . import autodiff, memory, passes
 from .api import Jitted, jit
+from .codegen.packing import packed
 from .core.graph import Graph
 from .errors import ArgumentError
 from .executor import tape
@@ -66,7 +67,7 @@ def _stage(name: str, graph: Graph) -> str:
 
 
 def _plan(graph: Graph) -> MemoryPlan:
-    steps = schedule(graph)
+    steps = packed(schedule(graph))
     inputs = [Location("input", i) for i in range(len(steps.inputs))]
     return memory.plan(steps, inputs, [Location("output", i) for i in range(len(steps.outputs))])
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from . import memory, passes, pytree
 from .api import _threads, default_backend
+from .codegen.packing import packed
 from .core.aval import Aval, aval_of
 from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, TraceError
@@ -311,8 +312,8 @@ class TrainStep:
         head = [*state.leaf_places("params"), *state.leaf_places("model")]
         head += [state.scalar_place(name) for name in (KEY, COUNT) if name in state]
         tail = [*state.leaf_places("grads"), *state.leaf_places("staged")]
-        first = memory.plan(schedule(graph), head + pointers, results + tail)
-        second = memory.plan(schedule(self._update), *self._update_places())
+        first = memory.plan(packed(schedule(graph)), head + pointers, results + tail)
+        second = memory.plan(packed(schedule(self._update)), *self._update_places())
         handed = [*avals, *(a.aval for a in graph.outputs[:n_results])]
         repeat: tape.Repeat | None = None
         if loop is not None:

@@ -61,11 +61,24 @@ def run(
     literals: Sequence[np.generic] = (),
     row_block: int = 1 << 30,
     splits: Sequence[int] = (),
+    packed: str = "",
 ) -> None:
-    """Compute all tiles of a batch of products (every array 3-d), in ranges that end at ``splits``."""
+    """Compute all tiles of a batch of products (every array 3-d), in ranges that end at ``splits``.
+
+    Of ``packed`` operands ("a", "b", "ab") the kernel gets a packed copy alone.
+    """
     function, tile = built
     (batch, m, k), n = a.shape, b.shape[2]
-    words = [x.ctypes.data for x in (a, b, *operands, *outputs)] + [batch, m, n, k, *strides(a), *strides(b)]
+    a_strides = [strides(a)[0], tile.rows * strides(a)[1], *strides(a)[1:]]
+    b_strides = [strides(b)[0], tile.width * strides(b)[2], *strides(b)[1:]]
+    if "a" in packed:
+        a = panels(a, tile.rows)
+        a_strides = [a[0].size, tile.rows * k, 1, tile.rows]
+    if "b" in packed:
+        b = panels(b.transpose(0, 2, 1), tile.width)
+        b_strides = [b[0].size, tile.width * k, tile.width, 1]
+    words = [x.ctypes.data for x in (a, b, *operands, *outputs)] + [batch, m, n, k]
+    words += a_strides + b_strides
     words += (
         [s for x in operands for s in strides(x)] + [s for x in outputs for s in strides(x)[:2]] + [row_block]
     )
@@ -75,6 +88,15 @@ def run(
     bounds = [0, *splits, n_tiles]
     for lo, hi in itertools.pairwise(bounds):
         assert function(desc.ctypes.data, lo, hi) == 0
+
+
+def panels(x: np.ndarray, width: int) -> np.ndarray:
+    """[batch, extent, k] as [batch, panels, k, width]; what is beyond the extent may be anything."""
+    batch, extent, k = x.shape
+    count = -(-extent // width)
+    out = np.full((batch, count * width, k), 1e30, x.dtype)
+    out[:, :extent] = x
+    return np.ascontiguousarray(out.reshape(batch, count, width, k).transpose(0, 1, 3, 2))
 
 
 def guarded(shape: tuple[int, ...], dtype: np.dtype, margin: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -231,6 +253,66 @@ def test_same_bits_for_every_split(dtype: np.dtype) -> None:
     single = np.empty((1, 1, n), dtype)
     run(kernel(dtype, True), a[:, 77:78], b, [single])
     np.testing.assert_array_equal(single[:, 0], expected[:, 77])
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_packed_operands(dtype: np.dtype, machine: str) -> None:
+    """The same bits as from operands read where they lie; the twin reads them too."""
+    rng = np.random.default_rng(7)
+    built = kernel(dtype, True, machine=machine)
+    rows = built[1].rows
+    for m, n, k in ((1, 1, 1), (14, 32, 5), (31, 70, 9), (130, 50, 1300), (0, 4, 3), (4, 0, 3), (40, 40, 0)):
+        a, b = rng.standard_normal((2, m, k)).astype(dtype), rng.standard_normal((2, k, n)).astype(dtype)
+        expected = np.empty((2, m, n), dtype)
+        run(built, a, b, [expected])
+        for packed in ("a", "b", "ab"):
+            for row_block in (rows, 3 * rows, 1000 * rows):
+                c = np.empty_like(expected)
+                run(built, a, b, [c], row_block=row_block, packed=packed)
+                np.testing.assert_array_equal(c, expected)
+        if m * n * k < 20_000:
+            c = np.empty_like(expected)
+            run(kernel(dtype, True, machine=machine, jit=False), a, b, [c], row_block=rows, packed="ab")
+            assert_close(c, a, b)
+
+
+@cache
+def packer(dtype: np.dtype, lanes: int, width: int, unit: bool, jit: bool) -> Callable[[int, int, int], int]:
+    names = twins.namespace(jit)
+    exec(gemm.pack_source(dtype, lanes, width, unit), names)
+    if not jit:
+        return names["kernel"]
+    compiled = cfunc(int64(int64, int64, int64), error_model="numpy")(names["kernel"])
+    kernel.alive.append(compiled)  # type: ignore[attr-defined]
+    return compiled.ctypes
+
+
+@pytest.mark.parametrize("lanes, width", [(16, 14), (16, 32), (8, 14), (8, 16), (8, 6), (4, 4), (2, 4)])
+@pytest.mark.parametrize("jit", [True, False])
+def test_packing(lanes: int, width: int, jit: bool) -> None:
+    dtype = F32 if lanes != 2 else F64
+    rng = np.random.default_rng(8)
+    big = rng.standard_normal((3, 200, 200)).astype(dtype)
+    for extent, k in ((1, 1), (5, 70), (14, 64), (33, 129), (96, 13)) if jit else ((5, 3), (20, 70)):
+        variants = (
+            big[:2, :extent, :k],
+            big[:2, :k, :extent].transpose(0, 2, 1),
+            big[::2, : 2 * extent : 2, k - 1 :: -1],
+        )
+        for x in variants:
+            unit = x.strides[1] == x.itemsize
+            expected = panels(x, width)
+            out = np.full(expected.size + 80, 7, dtype)
+            out = out[-out.ctypes.data % 64 // dtype.itemsize :]  # as in the arena
+            desc = np.array([x.ctypes.data, out.ctypes.data, *x.shape, *strides(x)], np.int64)
+            slices = 2 * -(-k // 64)
+            for lo, hi in ((1, slices), (0, 1)):
+                assert packer(dtype, lanes, width, unit, jit)(desc.ctypes.data, lo, hi) == 0
+            got = out[: expected.size].reshape(expected.shape)
+            np.testing.assert_array_equal(got[expected != 1e30], expected[expected != 1e30])
+            assert np.isfinite(got).all()
+            assert (out[expected.size :] == 7).all()
 
 
 @pytest.mark.parametrize("b_unit", [True, False])

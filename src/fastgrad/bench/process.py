@@ -136,7 +136,8 @@ class Remote:
         lines = self._complaints.read().decode(errors="replace").strip().splitlines()
         return f"died with {how}" + (f": {lines[-1].strip()[:200]}" if lines else "")
 
-    def _ask(self, question: str) -> dict[str, Any]:
+    def ask(self, question: str) -> dict[str, Any]:
+        """Send one line, wait for the answer to it. Raises `Failed`."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"{question}\n")
@@ -147,19 +148,19 @@ class Remote:
 
     def more(self) -> list[float]:
         """The numbers of a few further steps."""
-        return self._ask("more")["numbers"]
+        return self.ask("more")["numbers"]
 
     def rest(self) -> str | None:
         """Set the learning rate for rounds; what the contestant chose, if anything."""
-        return self._ask("rest")["note"]
+        return self.ask("rest")["note"]
 
     def round(self, seconds: float) -> float:
         """One round: microseconds a call."""
-        return self._ask(f"round {seconds}")["us"]
+        return self.ask(f"round {seconds}")["us"]
 
     def peak_mib(self) -> float | None:
         """The largest resident size so far; None where the system does not tell."""
-        return self._ask("peak")["mib"]
+        return self.ask("peak")["mib"]
 
     def cpu_s(self) -> float:
         """Processor seconds so far."""

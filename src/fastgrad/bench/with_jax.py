@@ -26,7 +26,7 @@ def jitted(model: Model, dtype: Any, threads: int) -> Contestant:
         # From NumPy and by device_put: jnp.zeros and jnp.asarray compile a program for each shape and start later.
         state = {name: jax.tree.map(lambda p: jax.device_put(np.zeros_like(p)), held) for name in "mv"}
         state["t"] = jax.device_put(np.zeros((), dtype))
-    update = {"adam": _adam, "sgd": _sgd}[model.optimizer]
+    update = {"adam": adam, "sgd": _sgd}[model.optimizer]
     rate = jax.device_put(np.asarray(RATES[model.optimizer], dtype))
 
     def train(params: Any, state: Any, rate: Any, *data: Any) -> Any:
@@ -54,7 +54,8 @@ def _sgd(params: Any, grads: Any, state: Any, rate: Any) -> tuple[Any, Any]:
     return jax.tree.map(lambda p, g: p - rate * g, params, grads), state
 
 
-def _adam(params: Any, grads: Any, state: Any, rate: Any, b1: float = 0.9, b2: float = 0.999) -> Any:
+def adam(params: Any, grads: Any, state: Any, rate: Any, b1: float = 0.9, b2: float = 0.999) -> Any:
+    """Kingma and Ba 2015: the new parameters and state; ``state`` has m and v, each as ``params``, and t."""
     import jax
     import jax.numpy as jnp
 

@@ -42,10 +42,10 @@ import numpy as np
 from ..core.aval import short
 from ..core.expr import LIBM, Map, op_name
 from ..core.loops import StrideKind
-from ..schedule import Computed, Gemm, Indices, Loop, Ref, Routine, nest
+from ..schedule import Computed, Gemm, Indices, Loop, Pack, Ref, Routine, nest
 from .routines import ROUTINES
-from .simd.gemm import gemm_source
-from .simd.tile import Tile, host_tile
+from .simd.gemm import gemm_source, pack_source
+from .simd.tile import SLICE, Tile, host_tile
 from .target import cpu_features
 from .writer import Word, Writer, scalar_word
 
@@ -85,6 +85,8 @@ def emit(step: Computed) -> Source:
         return _loop(step)
     if isinstance(step, Gemm):
         return _gemm(step)
+    if isinstance(step, Pack):
+        return _pack(step)
     return _routine(step)
 
 
@@ -316,12 +318,15 @@ def _gemm(step: Gemm) -> Source:
     dtype = step.a.buffer.dtype
     tile: Tile = host_tile(dtype, cpu_features())
     batch, m, n, k = step.sizes
-    b_axes = step.b.layout.axes
+    b_unit = step.packed_b is not None or step.b.layout.axes[2].kind == "unit"
     kinds = tuple("unit" if r.layout.axes[2].kind == "unit" else "zero" for r in step.loads)
-    text = _gemm_text(dtype, b_axes[2].kind == "unit", step.map, _constants(step.map), kinds, tile)
-    rows = _row_block(batch, m, n, k, tile, dtype.itemsize)
-    words: list[Word] = [step.a, step.b, *step.loads, *step.stores]
-    words += [batch, m, n, k, *(a.stride for a in step.a.layout.axes), *(a.stride for a in b_axes)]
+    text = _gemm_text(dtype, b_unit, step.map, _constants(step.map), kinds, tile)
+    rows = _row_block(step, tile)
+    words: list[Word] = [step.reads[0], step.reads[1], *step.loads, *step.stores]
+    words += [batch, m, n, k]
+    words += _panels(step.a, step.packed_a, m, k, tile.rows)
+    b_batch, b_panel, b_j, b_k = _panels(step.b, step.packed_b, n, k, tile.width, transposed=True)
+    words += [b_batch, b_panel, b_k, b_j]
     for ref in step.loads:
         words += [a.stride for a in ref.layout.axes]
     for ref in step.stores:
@@ -332,6 +337,27 @@ def _gemm(step: Gemm) -> Source:
     return Source(
         step, text, tuple(words), tiles, 20.0 * tiles + flops / (90.0 if dtype.itemsize == 4 else 45.0)
     )
+
+
+def _panels(
+    plain: Ref, packed: Ref | None, extent: int, k: int, width: int, transposed: bool = False
+) -> list[int]:
+    """Strides of an operand: of the batch, a panel, along the extent within it, along k. B has k first: ``transposed``."""
+    if packed is not None:
+        return [-(-extent // width) * width * k, width * k, 1, width]
+    batch, *axes = (axis.stride for axis in plain.layout.axes)
+    along, along_k = reversed(axes) if transposed else axes
+    return [batch, width * along, along, along_k]
+
+
+def _pack(step: Pack) -> Source:
+    dtype = step.source.buffer.dtype
+    batch, extent, k = step.source.layout.shape
+    axes = step.source.layout.axes
+    text = pack_source(dtype, host_tile(dtype, cpu_features()).lanes, step.width, axes[1].kind == "unit")
+    words: list[Word] = [step.source, step.target, batch, extent, k, *(axis.stride for axis in axes)]
+    tiles = batch * -(-k // SLICE)
+    return Source(step, text, tuple(words), tiles, 20.0 * tiles + 0.1 * batch * extent * k * dtype.itemsize)
 
 
 @lru_cache(maxsize=1024)
@@ -346,19 +372,28 @@ SMALL_B, FEW_ROWS = 1 << 19, 8
 than a share of columns. With more rows, or a larger B, it is not."""
 
 
-def _row_block(batch: int, m: int, n: int, k: int, tile: Tile, size: int) -> int:
-    """Rows of C per tile: all of them, unless that leaves too few tiles to share between threads, or B is small.
+NEAR_A = 1 << 19
+"""Bytes of A that a tile keeps in the second-level cache while panels of B pass by, where cutting it costs nothing."""
+
+
+def _row_block(step: Gemm, tile: Tile) -> int:
+    """Rows of C per tile: all of them, unless that leaves too few tiles to share between threads, B is small, or A large.
 
     Loops cut a matrix by rows. Where products do too, a core that takes the first rows of each step finds them in its cache.
+    A packed A is cut between register tiles only.
     """
+    batch, m, n, k = step.sizes
+    size = step.a.buffer.dtype.itemsize
     if 2 * m * n * k <= 200_000:
         return max(1, -(-m // tile.rows)) * tile.rows
     panels = max(1, batch * -(-n // tile.width))
     pieces = -(-8 // panels)
     if batch == 1 and k * n * size <= SMALL_B and 2 * tile.rows <= m <= FEW_ROWS * tile.rows:
         pieces = max(pieces, 2)
+    if step.packed_b is not None:
+        pieces = max(pieces, -(-m * k * size // NEAR_A), 2)
     share = -(-m // pieces)
-    unit = tile.tail if share < 4 * tile.rows else tile.rows
+    unit = tile.tail if share < 4 * tile.rows and step.packed_a is None else tile.rows
     return -(-share // unit) * unit
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import memory, passes
+from ..codegen.packing import packed
 from ..core.graph import Graph
 from ..errors import ArgumentError
 from ..interpreter import interpret
@@ -154,7 +155,7 @@ class Executable:
         n = len(self.inputs)
         pointers = [Location("input", i) for i in range(n + len(self._captured.held))]
         plan = memory.plan(
-            schedule(self.graph), pointers, [Location("output", i) for i in range(len(self.outputs))]
+            packed(schedule(self.graph)), pointers, [Location("output", i) for i in range(len(self.outputs))]
         )
         built = tape.build([tape.Segment(plan)], self.threads)
         native = Native(built, [*self.inputs, *self.outputs], n, self._captured.addresses(), self.threads)

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.expr import Map, MapBuilder
 from ..core.graph import Eqn, Var
 from ..core.loops import Pointwise, Reduce
-from ..schedule import Computed, Gemm, Indices, Loop, Ref, Routine, nest
+from ..schedule import Computed, Gemm, Indices, Loop, Pack, Ref, Routine, nest
 
 FUNCTION_OPS = {
     "exp": 16, "exp2": 14, "expm1": 18, "log": 18, "log2": 18, "log10": 18, "log1p": 20, "plain_log": 18,
@@ -53,6 +53,8 @@ def work_of(step: Computed) -> Work:
         )
         dtypes = [line.dtype for line in step.map.lines] or [r.buffer.dtype for r in step.writes]
         return Work(flops, _bytes(step.loads), written, _main(dtypes))
+    if isinstance(step, Pack):
+        return Work(0, _bytes(step.reads), _bytes(step.writes), step.source.buffer.dtype.name)
     return _routine(step)
 
 
@@ -128,14 +130,18 @@ def kind_of(step: Computed) -> str:
         return "product"
     if isinstance(step, Routine):
         return "library"
+    if isinstance(step, Pack):
+        return "copy"
     if step.folds:
         return "fold"
     return "map" if any(line.op not in _FREE for line in step.map.lines) else "copy"
 
 
-def names_of(eqns: Sequence[Eqn]) -> str:
+def names_of(step: Computed) -> str:
     """The ops of a step, each with how often it occurs: ``matmul add max``, ``mul*3``."""
-    names = [e.prim.name for e in eqns]
+    names = [e.prim.name for e in step.eqns]
+    if isinstance(step, Pack):
+        return " ".join(["pack for", *dict.fromkeys(names)]) if names else "pack"
     return (
         " ".join(f"{n}*{names.count(n)}" if names.count(n) > 1 else n for n in dict.fromkeys(names)) or "copy"
     )

@@ -4,6 +4,7 @@ Four kinds of step:
 
     Loop     a loop nest: loads, scalar lines, then stores and folds      (elementwise chains, reductions, copies)
     Gemm     a matrix product with scalar lines on its accumulators       (bias, activation, a mask in backward)
+    Pack     an operand of a product in the order in which it is read     (put in by `codegen.packing`, for this machine)
     Library  one named routine                                            (take, scatter_add, check_index, cumsum)
     Region   schedules of their own, run in a loop or by choice         (scan, while, switch)
 
@@ -16,7 +17,7 @@ Cheap lines over one value (a comparison, a sign change) are not stored: each re
 from ..core.graph import Graph
 from .fusion import Scheduler
 from .nest import Nest, nest
-from .steps import Buffer, Computed, Fold, Gemm, Indices, Loop, Ref, Region, Routine, Schedule, Step
+from .steps import Buffer, Computed, Fold, Gemm, Indices, Loop, Pack, Ref, Region, Routine, Schedule, Step
 
 __all__ = [
     "Buffer",
@@ -26,6 +27,7 @@ __all__ = [
     "Indices",
     "Loop",
     "Nest",
+    "Pack",
     "Ref",
     "Region",
     "Routine",

@@ -1,4 +1,4 @@
-"""What a schedule is made of: buffers, windows on them, and the three kinds of step."""
+"""What a schedule is made of: buffers, windows on them, and the kinds of step."""
 
 from __future__ import annotations
 
@@ -93,7 +93,10 @@ class Loop:
 
 @dataclass(frozen=True, eq=False)
 class Gemm:
-    """``map(a @ b, loads..., scalars...)`` with a: [batch,m,k], b: [batch,k,n], everything else [batch,m,n]."""
+    """``map(a @ b, loads..., scalars...)`` with a: [batch,m,k], b: [batch,k,n], everything else [batch,m,n].
+
+    Where ``packed_a`` or ``packed_b`` stands, a step before this one has packed the operand there (`Pack`).
+    """
 
     a: Ref
     b: Ref
@@ -102,11 +105,13 @@ class Gemm:
     scalars: tuple[np.generic, ...]
     stores: tuple[Ref, ...]
     eqns: tuple[Eqn, ...] = ()
+    packed_a: Ref | None = None
+    packed_b: Ref | None = None
 
     @property
     def reads(self) -> tuple[Ref, ...]:
         """What it reads."""
-        return (self.a, self.b, *self.loads)
+        return (self.packed_a or self.a, self.packed_b or self.b, *self.loads)
 
     @property
     def writes(self) -> tuple[Ref, ...]:
@@ -122,6 +127,30 @@ class Gemm:
     def __str__(self) -> str:
         batch, m, n, k = self.sizes
         return f"gemm[batch={batch} m={m} n={n} k={k}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """An operand of a product, [batch, extent, k], copied to panels: [batch, ceil(extent / width), k, width]."""
+
+    source: Ref
+    target: Ref
+    width: int
+    eqns: tuple[Eqn, ...] = ()
+
+    @property
+    def reads(self) -> tuple[Ref, ...]:
+        """What it reads."""
+        return (self.source,)
+
+    @property
+    def writes(self) -> tuple[Ref, ...]:
+        """What it writes."""
+        return (self.target,)
+
+    def __str__(self) -> str:
+        batch, extent, k = self.source.layout.shape
+        return f"pack[batch={batch} extent={extent} k={k}]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +193,7 @@ class Region:
         return f"{self.kind}{size}"
 
 
-Computed = Loop | Gemm | Routine
+Computed = Loop | Gemm | Pack | Routine
 Step = Computed | Region
 
 

@@ -60,6 +60,26 @@ def greatest(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.icmp_signed(">", x, y), x, y)
 
 
+def fetch(b: ir.IRBuilder, address: ir.Value) -> ir.Value:
+    """Bring the cache line at an address near, which may be anything: into the second-level cache."""
+    pointer = b.inttoptr(address, I8.as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
+    name = "llvm.prefetch.p0"
+    function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
+    return b.call(function, [pointer, I32(0), I32(2), I32(1)])
+
+
+def word(b: ir.IRBuilder, address: ir.Value, i: int) -> ir.Value:
+    """Word number ``i`` of int64 words at ``address``."""
+    return b.load(b.gep(b.inttoptr(address, I64.as_pointer()), [I64(i)]))
+
+
+def opaque(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """``x`` in a register, as a value of which LLVM knows nothing: an empty piece of assembly in between."""
+    empty = ir.InlineAsm(ir.FunctionType(x.type, [x.type]), "", "=r,0", side_effect=False)
+    return b.call(empty, [x])
+
+
 def lane_mask(b: ir.IRBuilder, n: int, count: ir.Value, v: int) -> ir.Value:
     """i1 lanes of vector ``v``: those whose number lies below ``count``."""
     numbers = ir.Constant(ir.VectorType(I32, n), list(range(v * n, (v + 1) * n)))

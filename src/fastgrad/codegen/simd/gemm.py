@@ -17,7 +17,8 @@ Descriptor, int64 words (`Words` numbers them):
 
     pointers    A, B, each epilogue operand, each output
     sizes       batch, M, N, K
-    strides     in elements, any sign: A (b, i, k), B (b, k, j), each operand (b, i, j), each output (b, i; j is unit)
+    strides     in elements, any sign: A (b, block, i, k), B (b, panel, k, j), each operand (b, i, j), each output (b, i;
+                j is unit)
     row block   rows of C in a tile, 1 or more
     literals    each one's bits in the low bytes of a word
 
@@ -47,7 +48,7 @@ def gemm_source(
     ``epilogue`` takes the sum, then one value per operand (``unit``: unit column stride; ``zero``: one value a row),
     then its literals. ``b_unit`` promises that B has unit column stride. For a bias and ReLU:
 
-        TILE = Tile(lanes=16, vectors=2, rows=12, tail=4, depth=256, fused=True)
+        TILE = Tile(lanes=16, vectors=2, rows=14, middle=8, tail=4, depth=1024, fused=True)
         EPILOGUE = Map((f32, f32, ), (
             Line('add', (0, 1), f32),
             Line('const', (0.0,), f32),
@@ -62,6 +63,14 @@ def gemm_source(
         f"TILE = {tile!r}\n"
         f"EPILOGUE = {_map_text(epilogue)}\n"
         f"tiles = matmul({short_name(dtype)}, TILE, EPILOGUE, {operand_kinds!r}, b_unit={b_unit})\n\n\n"
+        "def kernel(desc, lo, hi):\n    return tiles(desc, lo, hi)\n"
+    )
+
+
+def pack_source(dtype: np.dtype, lanes: int, width: int, unit: bool) -> str:
+    """The text of the kernel that packs an operand into panels (see `pack`)."""
+    return (
+        f"tiles = panels({short_name(dtype)}, lanes={lanes}, width={width}, unit={unit})\n\n\n"
         "def kernel(desc, lo, hi):\n    return tiles(desc, lo, hi)\n"
     )
 

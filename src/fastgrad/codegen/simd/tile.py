@@ -6,17 +6,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+SLICE = 64
+"""Rows along K that one tile of a packing step copies; a multiple of the squares that it transposes."""
+
 
 class Tile(NamedTuple):
     """What fits a machine: a register tile of ``rows`` x (``vectors`` * ``lanes``) sums, ``depth`` rows to a panel.
 
-    ``tail`` is the height of the smaller register tile that takes left-over rows; ``fused`` says whether the
-    machine has a fused multiply-add (without one ``llvm.fma`` would be a library call a lane).
+    Left-over rows go to a register tile of ``middle`` rows where so many are left (0: there is none), then to tiles of at most
+    ``tail``. ``fused`` says whether the machine has a fused multiply-add (without one ``llvm.fma`` would be a library
+    call a lane).
     """
 
     lanes: int
     vectors: int
     rows: int
+    middle: int
     tail: int
     depth: int
     fused: bool
@@ -39,14 +44,14 @@ def host_tile(dtype: np.dtype, features: dict[str, bool]) -> Tile:
     sums in flight must hide the multiply-add's latency. A packed panel fills 32 KB.
     """
     if features.get("avx512f"):
-        vector_bytes, rows, tail = 64, 12, 4
+        vector_bytes, rows, middle, tail = 64, 14, 8, 4
     elif features.get("avx2") and features.get("fma"):
-        vector_bytes, rows, tail = 32, 6, 3
+        vector_bytes, rows, middle, tail = 32, 6, 0, 3
     else:
-        vector_bytes, rows, tail = 16, 4, 2
-    depth = 32768 // (2 * vector_bytes)
+        vector_bytes, rows, middle, tail = 16, 4, 0, 2
+    depth = 131072 // (2 * vector_bytes)
     fused = bool(features.get("fma") or features.get("neon"))
-    return Tile(vector_bytes // dtype.itemsize, 2, rows, tail, depth, fused)
+    return Tile(vector_bytes // dtype.itemsize, 2, rows, middle, tail, depth, fused)
 
 
 class Words(NamedTuple):
@@ -62,13 +67,17 @@ class Words(NamedTuple):
 
     @property
     def a(self) -> int:
-        """Strides of A (b, i, k), then of B (b, k, j)."""
+        """Strides of A (b, block, i, k), then of B (b, panel, k, j).
+
+        Row i of A is row ``i % tile.rows`` of block ``i // tile.rows``, column j of B is column ``j % tile.width`` of panel
+        ``j // tile.width``: packed and plain operands differ in strides alone.
+        """
         return self.sizes + 4
 
     def strides(self, array: int) -> int:
         """Strides of epilogue operand ``array`` (b, i, j); counted on from the operands, of an output (b, i)."""
         outputs_before = max(0, array - self.operands)
-        return self.a + 6 + 3 * (array - outputs_before) + 2 * outputs_before
+        return self.a + 8 + 3 * (array - outputs_before) + 2 * outputs_before
 
     @property
     def row_block(self) -> int:

@@ -1,4 +1,4 @@
-"""What a kernel's text names, and the matrix product in plain Python: obvious, slow, the twin of `microkernel`."""
+"""What a kernel's text names, and the matrix product in plain Python: obvious, slow, the twin of `macrokernel`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ...core.expr import Line, Map
 from . import lines
 from .gemm import Kind, short_name
 from .probe import probe, probe_twin
-from .tile import Tile, Words
+from .tile import SLICE, Tile, Words
 
 
 def namespace(jit: bool = True) -> dict[str, Any]:
-    """What a kernel's text names: ``matmul`` makes Numba intrinsics, or without ``jit`` their plain Python twins."""
+    """What a kernel's text names: makers of Numba intrinsics, or without ``jit`` of their plain Python twins."""
     names: dict[str, Any] = {short_name(dtype): dtype for dtype in DTYPES}
     names |= {"Map": Map, "Line": Line, "Tile": Tile, "inf": np.inf, "nan": np.nan}
     if not jit:
-        return names | {"matmul": matmul_twin, "probe": probe_twin}
-    from . import microkernel
+        return names | {"matmul": matmul_twin, "panels": panels_twin, "probe": probe_twin}
+    from . import macrokernel, pack
 
-    return names | {"matmul": microkernel.matmul, "probe": probe}
+    return names | {"matmul": macrokernel.matmul, "panels": pack.panels, "probe": probe}
 
 
 def matmul_twin(
     dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[Kind, ...], b_unit: bool
 ) -> Callable[[int, int, int], int]:
-    """`microkernel.matmul` in plain Python: the same arguments, descriptor and tiles; rounds each product."""
+    """`macrokernel.matmul` in plain Python: the same arguments, descriptor and tiles; rounds each product."""
     words = Words(len(kinds), len(epilogue.outputs))
     n_arrays = words.operands + words.outputs
     dtypes = [*epilogue.inputs[1 : 1 + words.operands], *(epilogue.dtype(o) for o in epilogue.outputs)]
@@ -42,9 +42,10 @@ def matmul_twin(
         at = desc + 8 * (words.row_block + 1)
         literals = [_view(at + 8 * x, d, (1,), (1,))[0] for x, d in enumerate(literal_dtypes)]
         batch, m, n, k = w[words.sizes : words.a]
-        a = _view(w[0], dtype, (batch, m, k), w[words.a : words.a + 3])
-        b_j = 1 if b_unit else w[words.a + 5]
-        b = _view(w[1], dtype, (batch, k, n), [*w[words.a + 3 : words.a + 5], b_j])
+        a = _blocked(w[0], dtype, (batch, m, k), w[words.a : words.a + 4], tile.rows)
+        b_j = 1 if b_unit else w[words.a + 7]
+        b_strides = [*w[words.a + 4 : words.a + 6], b_j, w[words.a + 6]]
+        b = _blocked(w[1], dtype, (batch, n, k), b_strides, tile.width).transpose(0, 2, 1)
         arrays = []
         for x, d in enumerate(dtypes):
             at = words.strides(x)
@@ -68,10 +69,42 @@ def matmul_twin(
     return tiles
 
 
+def panels_twin(dtype: np.dtype, lanes: int, width: int, unit: bool) -> Callable[[int, int, int], int]:
+    """`pack.panels` in plain Python."""
+
+    def tiles(desc: int, lo: int, hi: int) -> int:
+        source, target, batch, extent, k, *strides = _view(desc, np.dtype(np.int64), (8,), (1,)).tolist()
+        x = _view(source, dtype, (batch, extent, k), [strides[0], 1 if unit else strides[1], strides[2]])
+        count, slices = -(-extent // width), -(-k // SLICE)
+        out = _view(target, dtype, (batch, count, k, width), [count * k * width, k * width, width, 1])
+        for t in range(lo, hi):
+            s, first = t // slices, t % slices * SLICE
+            for p in range(first, min(k, first + SLICE)):
+                for i in range(count * width):
+                    last = dtype.type(0) if unit else x[s, extent - 1, p]
+                    out[s, i // width, p, i % width] = x[s, i, p] if i < extent else last
+        return 0
+
+    return tiles
+
+
 def _view(address: int, dtype: np.dtype, shape: Sequence[int], strides: Sequence[int]) -> np.ndarray:
     """The array at an address, its strides in elements."""
     one = np.frombuffer(memoryview((ctypes.c_char * dtype.itemsize).from_address(address)), dtype)
     return np.lib.stride_tricks.as_strided(one, shape, [dtype.itemsize * x for x in strides])
+
+
+def _blocked(
+    address: int, dtype: np.dtype, shape: tuple[int, int, int], strides: Sequence[int], block: int
+) -> np.ndarray:
+    """[batch, rows, k] whose rows lie in blocks: strides of the batch, of a block, of a row within it, of k."""
+    batch, rows, k = shape
+    parts = [np.empty((batch, 0, k), dtype)]
+    for first in range(0, rows, block):
+        at = address + first // block * strides[1] * dtype.itemsize
+        inner = (batch, min(block, rows - first), k)
+        parts.append(_view(at, dtype, inner, [strides[0], *strides[2:]]))
+    return np.concatenate(parts, axis=1)
 
 
 def _evaluate(epilogue: Map, values: list[Any]) -> list[Any]:
