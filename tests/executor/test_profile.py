@@ -284,3 +284,14 @@ def test_arguments_that_do_not_fit():
         step.executable.profile(batch()[0])
     with pytest.raises(ShapeError, match="argument 0: expected"):
         step.executable.profile(*batch(63))
+
+
+def test_a_packed_operand_is_a_copy():
+    x, y = np.ones((384, 384), np.float32), np.ones((384, 384), np.float32)
+    rows = fg.jit(lambda x, y: x @ y.T).compile(x, y).profile(x, y, runs=1).rows
+    (product,) = [row for row in rows if row.kind == "product"]
+    assert product.flops == 2 * 384**3
+    for row in rows:
+        if row is not product:
+            assert row.kind == "copy" and row.flops == 0 and row.ops.startswith("pack")
+            assert row.read == y.nbytes and row.written >= y.nbytes

@@ -136,7 +136,7 @@ def _rows(native: Native, ns: np.ndarray, calls: np.ndarray, rates: Rates) -> tu
         launch = rates.row_ns if shared > 1 else SERIAL_NS
         rows.append(
             _row(
-                i, str(step), names_of(step.eqns), lines_of(step.eqns), kind, int(calls[i]), float(ns[i]),
+                i, str(step), names_of(step), lines_of(step.eqns), kind, int(calls[i]), float(ns[i]),
                 work_of(step), shared, launch, rates,
             )
         )  # fmt: skip

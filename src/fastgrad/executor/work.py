@@ -143,9 +143,11 @@ def kind_of(step: Computed) -> str:
     return "map" if any(line.op not in _FREE for line in step.map.lines) else "copy"
 
 
-def names_of(eqns: Sequence[Eqn]) -> str:
+def names_of(step: Computed) -> str:
     """The ops of a step, each with how often it occurs: ``matmul add max``, ``mul*3``."""
-    names = [e.prim.name for e in eqns]
+    names = [e.prim.name for e in step.eqns]
+    if isinstance(step, Pack):
+        return " ".join(["pack for", *dict.fromkeys(names)]) if names else "pack"
     return (
         " ".join(f"{n}*{names.count(n)}" if names.count(n) > 1 else n for n in dict.fromkeys(names)) or "copy"
     )
