@@ -1,4 +1,4 @@
-"""The IR of kernels made from every function of mathematics: no call of C's library, nothing in float64 for float32, vectors."""
+"""The IR of kernels made from every function of mathematics: no call of C's library, no float64 for float32, vectors."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ OPS: dict[str, Callable[..., Any]] = {
 MACHINE = re.compile(
     r"llvm\.(fma|rint|fabs|copysign|sqrt|floor|maximum|minimum|[su]m(ax|in)|assume|lifetime|masked|vector|is.fpclass|ldexp)\b"
 )
-"""Intrinsics that are instructions, or none (``ldexp`` where `formats.scale` takes it); ``llvm.sin`` and its kin are calls of C's
-library."""
+"""Intrinsics that are instructions, or none (``ldexp`` where `formats.scale` takes it); ``llvm.sin`` and its kin are
+calls of C's library."""
 
 
 @cache

@@ -160,7 +160,8 @@ def test_twin_agrees(name):
         x = np.linspace(0.01, 20, 301).astype(dtype)
         x = x if name.startswith("log") else np.concatenate([x, -x])
         twin = np.array([math.TWINS[name](v) for v in x])
-        np.testing.assert_allclose(run_loop(name, x), twin, rtol=4 * np.finfo(dtype).eps)
+        tails = 2e-13 if name in ("ndtr", "gelu", "gelu_tanh") else 0.0  # as their references say
+        np.testing.assert_allclose(run_loop(name, x), twin, rtol=max(4 * np.finfo(dtype).eps, tails))
 
 
 def bodies(code: str) -> dict[str, str]:

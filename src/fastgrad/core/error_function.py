@@ -1,6 +1,7 @@
 """The error function and what is made of it, in NumPy: obvious and slow, the reference of `codegen.simd.error_function`.
 
 All take floats and compute in float64 by C's ``erf`` and ``erfc``; the result has the dtype of the argument.
+In float64 the left tails, whose exponent is rounded, are known to some 1e-13 of themselves.
 """
 
 from __future__ import annotations
