@@ -23,7 +23,7 @@ def network(params, x, labels):
 
 def parameters(dtype=np.float32):
     rng = np.random.default_rng(0)
-    shapes = {"w": (16, 32), "b": (32,), "v": (32, 5)}
+    shapes = {"w": (16, 96), "b": (96,), "v": (96, 5)}
     return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
 
 
