@@ -12,8 +12,8 @@ from .steps import Loop
 MAP_BLOCK = 4096
 """Elements of the inner axis that one tile covers: small enough for L1, large enough to hide the tile's own cost."""
 COLUMN_BLOCK, WIDE_BLOCK, COLUMN_TILES = 128, 1024, 16
-"""The same where rows are folded into columns: the tile's results stay in L1 while all rows pass by. Wide ones read memory in
-longer stretches, so they are taken where that leaves tiles enough to share. No sum depends on it."""
+"""The same where rows are folded into columns: the tile's results stay in L1 while all rows pass by. Wide tiles read memory
+in longer stretches, so they are taken where that leaves enough of them to share. No sum depends on it."""
 
 
 @dataclass(frozen=True)
