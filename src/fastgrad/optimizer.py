@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from .eager.stepping import Bound, tensors_in
 from .errors import ArgumentError, user_line
+from .ops.elementwise import divide, minimum, sqrt
+from .ops.pointwise import cast
+from .ops.reduce import sum as total
 
 State = dict[str, Any]
 
@@ -60,7 +66,8 @@ class Optimizer(metaclass=_Binds):
     """``update`` maps flat parameters, gradient and state to new ones; every hyper-parameter is a scalar of the state.
 
     ``slots`` names arrays shaped like the parameters (zeros at first); ``scalars`` gives float64 scalars and their first
-    values, to be read and set while training (``step.state["optimizer"]["lr"][...] = 1e-4``).
+    values, to be read and set while training (``step.state["optimizer"]["lr"][...] = 1e-4``). One called ``clip_norm``
+    bounds the Euclidean norm of all gradients together (see `scaled`).
 
     Made with hyper-parameters alone it is for `TrainStep`. With `fg.Tensor` parameters first (or as ``params=``: a
     nesting or an iterator of leaves, each once) it is bound to them: `step` then applies the same rules to each from its
@@ -89,6 +96,19 @@ class Optimizer(metaclass=_Binds):
     def advance(self, scalars: State) -> State:
         """Once a step, before ``update``: the scalars of this step (a step count grows here); names in ``advances``."""
         return scalars
+
+    def scaled(self, grads: Sequence[Any], scalars: State) -> list[Any]:
+        """The gradients that ``update`` is handed: scaled down together where their norm exceeds ``clip_norm``.
+
+        By ``min(1, clip_norm / (norm + 1e-6))``, as PyTorch's `clip_grad_norm_` (Pascanu, Mikolov, Bengio 2013, *On the
+        difficulty of training recurrent neural networks*, algorithm 1). The norm is one more pass over the flat gradients;
+        to scale is part of the update. A gradient that is NaN makes all of them NaN.
+        """
+        if "clip_norm" not in scalars:
+            return list(grads)
+        norm = sqrt(sum(cast(total(g * g), np.dtype(np.float64)) for g in grads))
+        scale = minimum(1.0, divide(scalars["clip_norm"], norm + 1e-6))
+        return [g * cast(scale, g.dtype) for g in grads]
 
     def update(self, p: Any, g: Any, slots: State, scalars: State) -> tuple[Any, State]:
         """New parameters and slots from flat ``p`` and ``g`` of one dtype; ``scalars`` as `advance` left them."""
@@ -170,6 +190,11 @@ class Optimizer(metaclass=_Binds):
                 at=user_line(),
             )
         return self._bound
+
+
+def check_norm(name: str, value: Any) -> float | None:
+    """A bound of a norm, or None for none."""
+    return None if value is None else check(name, value)
 
 
 def check(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:

@@ -265,9 +265,10 @@ class TrainStep:
             buffers = {(name, d): next(given) for d in dtypes for name in names}
             scalars = opt.advance({name: next(given) for name in opt.scalars})
             outputs = []
-            for d in dtypes:
+            grads = opt.scaled([buffers["grads", d] for d in dtypes], scalars)
+            for d, g in zip(dtypes, grads, strict=True):
                 slots = {name: buffers[name, d] for name in opt.slots}
-                p, new = opt.update(buffers["params", d], buffers["grads", d], slots, scalars)
+                p, new = opt.update(buffers["params", d], g, slots, scalars)
                 outputs += [p, *(new[name] for name in opt.slots)]
             staged = [next(given) for _ in state.dtypes("staged")]
             return [*outputs, *(scalars[name] for name in opt.advances), *staged, *(n + 1 for n in given)]

@@ -63,6 +63,10 @@ STREAM_BYTES, STRETCH_BYTES = 32 << 20, 4 << 10
 """Results of so many bytes, in stretches of so many, are written past the cache: nothing would find them there."""
 
 
+ROWS, FEW_LINES = 4, 8
+"""Rows that are folded into columns at once, where the lines are few: results are loaded and stored once for all of them."""
+
+
 class Structure(NamedTuple):
     """All that the text of a loop nest depends on; no size and no stride is among it."""
 
@@ -241,39 +245,63 @@ class _Nested:
             with w.block("for i in range(first, last):"):
                 for k, (_, init, _) in enumerate(s.folds):
                     w(f"{self.store(len(s.stores) + k)}, {init})")
-        loops = [w.block(f"for r{a} in range(n{a}):") for a in outer]
+        bounds = ("0", f"n{self.inner}") if self.inner_folded else ("first", "last")
+        together = 1 if in_scalars or s.stores or len(s.map.lines) > FEW_LINES else ROWS
+        around, last = outer[:-1], outer[-1] if outer else None
+        loops = [w.block(f"for r{a} in range(n{a}):") for a in around]
         for block in loops:
             block.__enter__()
-        for name, kinds in zip(self.names, s.strides, strict=True):
-            if outer and not (name.startswith("z")):
-                w(f"{name}r = " + self.address(name, kinds, outer, "r", f"{name}k"))
-        level = "r" if outer else "k"
-        bounds = ("0", f"n{self.inner}") if self.inner_folded else ("first", "last")
-        self.inner_loop(level, *bounds)
+        if last is None:
+            self.inner_loop("k", *bounds)
+        elif together == 1:
+            with w.block(f"for r{last} in range(n{last}):"):
+                self.rows(outer, 1)
+                self.inner_loop("r", *bounds)
+        else:
+            w(f"whole = quotient(n{last}, {together}) * {together}")
+            with w.block(f"for r{last} in range(0, whole, {together}):"):
+                self.rows(outer, together)
+                self.inner_loop("r", *bounds, rows=together)
+            with w.block(f"for r{last} in range(whole, n{last}):"):
+                self.rows(outer, 1)
+                self.inner_loop("r", *bounds)
         for block in reversed(loops):
             block.__exit__(None, None, None)
         if in_scalars:
             for k, (_, _, dtype) in enumerate(s.folds):
                 w(f"store{len(s.stores) + k}_{short(dtype)}(z{k}k, 0, f{k})")
 
-    def inner_loop(self, level: str, first: str, last: str) -> None:
-        """Loads that do not move with the inner axis stand before the loop."""
+    def rows(self, outer: Sequence[int], count: int) -> None:
+        """Where operands begin at the indices of the loops ``outer``, and in the rows after that."""
+        for name, kinds in zip(self.names, self.s.strides, strict=True):
+            if not name.startswith("z"):
+                self.w(f"{name}r = " + self.address(name, kinds, outer, "r", f"{name}k"))
+                for row in range(1, count):
+                    step = f" + {name}_{outer[-1]}" if kinds[outer[-1]] != "zero" else ""
+                    before = f"{name}r" if row == 1 else f"{name}r_{row - 1}"
+                    self.w(f"{name}r_{row} = {before}{step}")
+
+    def inner_loop(self, level: str, first: str, last: str, rows: int = 1) -> None:
+        """One row, or several at once. Loads that do not move with the inner axis stand before the loop."""
         w, s = self.w, self.s
-        n = len(s.loads)
-        fixed = [i for i in range(n) if s.strides[i][self.inner] == "zero"]
-        for i in fixed:
-            w(f"v{i} = {s.loads[i]}(x{i}{level}, 0)")
+        suffixes = ["", *(f"_{row}" for row in range(1, rows))]
+        moving = [i for i in range(len(s.loads)) if s.strides[i][self.inner] != "zero"]
+        for c in suffixes:
+            for i in range(len(s.loads)):
+                if i not in moving:
+                    w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, 0)")
         with w.block(f"for i in range({first}, {last}):"):
-            for i in range(n):
-                if i not in fixed:
+            each = []
+            for row, c in enumerate(suffixes):
+                for i in moving:
                     index = "i" if s.strides[i][self.inner] == "unit" else f"i * x{i}_{self.inner}"
-                    w(f"v{i} = {s.loads[i]}(x{i}{level}, {index})")
-            names = [f"v{i}" for i in range(n)] + [f"s{k}" for k in range(len(s.scalars))]
-            values = print_lines(w, s.map, names)
+                    w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, {index})")
+                names = [f"v{i}{c}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
+                each.append(print_lines(w, s.map, names, f"t{row}_" if row else "t"))
             for k in range(len(s.stores)):
-                w(f"{self.store(k, level)}, {values[k]})")
+                w(f"{self.store(k, level)}, {each[0][k]})")
             for k in range(len(s.folds)):
-                self.fold(k, values[len(s.stores) + k])
+                self.fold(k, [values[len(s.stores) + k] for values in each])
 
     def store(self, k: int, level: str = "k") -> str:
         """``store0_f32(y0k, i`` : the opening of store number ``k``, folds' targets counted after the stores."""
@@ -282,16 +310,18 @@ class _Nested:
         index = {"unit": "i", "zero": "0", "run": f"i * {name}_{self.inner}"}[kind]
         return f"store{k}_{short(self.dtypes[k])}({name}{level}, {index}"
 
-    def fold(self, k: int, value: str) -> None:
+    def fold(self, k: int, values: Sequence[str]) -> None:
         w, s = self.w, self.s
         combine, _, dtype = s.folds[k]
         if self.inner_folded or s.partial:
-            w(f"f{k} = {combined(combine, short(dtype), f'f{k}', value)}")
+            w(f"f{k} = {combined(combine, short(dtype), f'f{k}', values[0])}")
             return
         kind, number = s.strides[len(s.loads) + len(s.stores) + k][self.inner], len(s.stores) + k
         index = "i" if kind == "unit" else f"i * z{k}_{self.inner}"
         w(f"g{k} = reload{number}_{short(dtype)}(z{k}k, {index})")
-        w(f"{self.store(number)}, {combined(combine, short(dtype), f'g{k}', value)})")
+        for value in values:
+            w(f"g{k} = {combined(combine, short(dtype), f'g{k}', value)}")
+        w(f"{self.store(number)}, g{k})")
 
 
 def combined(combine: str, short: str, total: str, value: str) -> str:

@@ -128,6 +128,7 @@ class Bound:
                 dict(zip(self.scalars, values[n * len(rows) :], strict=True))
             )
             params, slots = [], []
+            rows[1] = opt.scaled(rows[1], scalars)
             for p, g, *mine in zip(*rows, strict=True):
                 new, moved = opt.update(p, g, dict(zip(opt.slots, mine, strict=True)), dict(scalars))
                 params.append(new)

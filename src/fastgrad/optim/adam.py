@@ -7,14 +7,15 @@ from typing import Any
 from ..errors import ArgumentError
 from ..ops.elementwise import sqrt
 from ..ops.pointwise import cast
-from ..optimizer import Optimizer, State, check
+from ..optimizer import Optimizer, State, check, check_norm
 
 
 class Adam(Optimizer):
     """Adaptive moments with bias correction; ``eps`` stands outside the root and ``weight_decay`` is L2, as in PyTorch.
 
     Args: `fg.Tensor` parameters come first where it is to update those (see `Optimizer`).
-    ``lr`` learning rate; ``betas`` decay rates of the two moments, each in [0, 1); ``eps``; ``weight_decay``.
+    ``lr`` learning rate; ``betas`` decay rates of the two moments, each in [0, 1); ``eps``; ``weight_decay``;
+    ``clip_norm`` bounds the norm of all gradients together, before anything else is done with them (None: no bound).
     Raises `ArgumentError` for values outside.
 
     >>> Adam(lr=2e-3)
@@ -30,6 +31,7 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        clip_norm: float | None = None,
     ):
         self.lr = check("Adam: lr", lr)
         self.eps = check("Adam: eps", eps, 1e-37)  # not 0 in float32 either: a gradient of 0 would be 0 / 0
@@ -40,18 +42,21 @@ class Adam(Optimizer):
             check("Adam: betas[1]", betas[1], 0.0, 1.0),
         )
         self.weight_decay = check("Adam: weight_decay", weight_decay)
+        self.clip_norm = check_norm("Adam: clip_norm", clip_norm)
 
     @property
     def scalars(self) -> dict[str, float]:
         """Hyper-parameters and the step count."""
-        decay = {"weight_decay": self.weight_decay} if self.weight_decay else {}
+        optional = {"weight_decay": self.weight_decay} if self.weight_decay else {}
+        if self.clip_norm is not None:
+            optional["clip_norm"] = self.clip_norm
         return {
             "lr": self.lr,
             "beta1": self.betas[0],
             "beta2": self.betas[1],
             "eps": self.eps,
             "step": 0.0,
-        } | decay
+        } | optional
 
     def advance(self, scalars: State) -> State:
         """The step count grows by one."""
@@ -70,4 +75,7 @@ class Adam(Optimizer):
         return p - size * m / (sqrt(v) * root + eps), {"exp_avg": m, "exp_avg_sq": v}
 
     def __repr__(self) -> str:
-        return f"Adam(lr={self.lr}, betas={self.betas}, eps={self.eps}, weight_decay={self.weight_decay})"
+        clip = "" if self.clip_norm is None else f", clip_norm={self.clip_norm}"
+        return (
+            f"Adam(lr={self.lr}, betas={self.betas}, eps={self.eps}, weight_decay={self.weight_decay}{clip})"
+        )

@@ -56,9 +56,8 @@ class Scheduler:
             self.add(eqn)
         outputs = [self.output(atom) for atom in self.graph.outputs]
         steps = [step for group in self.sorted_groups() for step in finish(group, self.place)]
-        steps = phased(steps, outputs)
         inputs = tuple(self.place[v].buffer for v in self.input_vars)
-        return Schedule(inputs, tuple(outputs), tuple(steps), self.graph.name)
+        return Schedule(inputs, tuple(outputs), tuple(phased(steps, outputs)), self.graph.name)
 
     # -- one equation ------------------------------------------------------------------------------------------------
 
@@ -153,19 +152,20 @@ class Scheduler:
     def joinable(self, shape: tuple[int, ...], arrays: Sequence[Var]) -> Group | None:
         """The producer's step that a consumer of ``arrays`` over ``shape`` may join, if any.
 
-        Producers of one level cannot depend on each other: where the consumer reads several, they become one step.
+        Producers of one level cannot depend on each other: where the consumer reads several, they become one step. One of a
+        lower level that nobody has read yet moves there too: then it need not be stored.
         """
-        homes = [self.home[a] for a in arrays if a in self.home and a in self.home[a].values]
+        homes = (self.home[a] for a in arrays if a in self.home and a in self.home[a].values)
         hosts = [g for g in dict.fromkeys(homes) if g.shape == shape]
         if not hosts:
             return None
         top = max(g.level for g in hosts)
         group, *peers = sorted((g for g in hosts if g.level == top), key=lambda g: not g.folds)
-        for peer in peers:
+        unread = [g for g in hosts if g.level < top and not g.stores]
+        for peer in (*peers, *unread):
             if group.takes_in(peer):
                 self.merge(group, peer)
-        others = (a for a in arrays if a not in group.values)
-        fits = group.room() and all(self.level(a) < group.level for a in others)
+        fits = group.room() and all(self.level(a) < group.level for a in arrays if a not in group.values)
         return group if fits and (group.kind == "loop" or self.vectorises(arrays, group)) else None
 
     def merge(self, group: Group, peer: Group) -> None:
@@ -209,8 +209,7 @@ class Scheduler:
         return found
 
     def level(self, var: Var) -> int:
-        home = self.home.get(var)
-        return home.level if home is not None else -1
+        return self.home[var].level if var in self.home else -1
 
     def open(self, kind: str, shape: tuple[int, ...], level: int) -> Group:
         group = Group(kind, shape, level, next(self.order))
@@ -328,8 +327,7 @@ class Scheduler:
         """A second place for a value, stored by the step that computes it or by one that loads it anyway."""
         if not isinstance(atom, Var) or not atom.aval.shape:
             return None
-        home = self.home.get(atom)
-        if home is not None and self.computes(home, atom):
+        if (home := self.home.get(atom)) is not None and self.computes(home, atom):
             group, value = home, home.values[atom]
         else:
             ref = self.stored(atom)

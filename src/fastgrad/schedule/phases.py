@@ -38,6 +38,10 @@ class _Rows:
     k: int | None
     movable: bool
     written: dict[Buffer, Ref] = field(default_factory=dict)
+    folded: Loop | None = (
+        None  # what folds over the rows what the one part stores; ``whole`` does both at once
+    )
+    whole: Loop | None = None
     scalars: set[Buffer] = field(default_factory=set)
 
     @property
@@ -62,12 +66,17 @@ def phased(steps: Sequence[Step], outputs: Iterable[Buffer]) -> list[Step]:
         for step in entry.parts if isinstance(entry, _Rows) else [entry] if entry else []:
             for ref in (*step.reads, *step.writes):
                 readers[ref.buffer] = i if readers.get(ref.buffer, i) == i else -1
+        if isinstance(entry, _Rows) and entry.folded is not None:
+            readers.update((r.buffer, -1) for r in entry.folded.reads)
     readers.update(dict.fromkeys(outputs, -1))
     found: list[Step] = []
     for entry in joiner.entries:
         if isinstance(entry, _Rows):
             mine = {b for b in entry.written if readers[b] == entry.at}
-            found.append(_finished(entry, mine) if len(entry.parts) > 1 else entry.parts[0])
+            if len(entry.parts) == 1:
+                found.append(entry.whole or entry.parts[0])
+            else:
+                found += [_finished(entry, mine), *([entry.folded] if entry.folded else [])]
         elif entry is not None:
             found.append(entry)
     return found
@@ -83,18 +92,19 @@ class _Joiner:
         self.readers: dict[tuple, int] = {}  # the last entry that reads a buffer by these rows
 
     def add(self, step: Step) -> None:
-        own: _Rows | None
-        if isinstance(step, Loop) and step.stores and step.folds and not step.partial and _kept(step) == 0:
-            stored, folded = _split(step)
-            if (own := self.rows_of(stored)).movable and self.join(own):
-                self.touched.update(r.buffer for r in (*stored.reads, *stored.writes))
-                step = folded
-        own = None
-        if isinstance(step, Loop) and not _is_copy(step) and _kept(step) != 0:
-            own = self.rows_of(step)
+        own: _Rows | None = None
+        if isinstance(step, Loop) and step.shape and not step.partial and not _is_copy(step):
+            if _kept(step) != 0:
+                own = self.rows_of(step)
+            elif step.stores:
+                stored, folded = _split(step)
+                own = self.rows_of(stored)
+                own.folded, own.whole = folded, step
         self.touched.update(r.buffer for r in (*step.reads, *step.writes))
         if own is not None and own.movable and self.join(own):
-            return
+            if own.folded is None:
+                return
+            step, own = own.folded, None
         self.entries.append(own or step)
         if own is not None:
             self.read_by(own)
@@ -139,16 +149,17 @@ class _Joiner:
         parts = (*own.parts, *host.parts)
         if any(len(p.shape) < k or p.shape[:k] != parts[0].shape[:k] for p in parts):
             return False
-        if not _all_tied(host, own, k):
+        if not self.stands(host, own) or not _all_tied(host, own, k):
             return False
         for i in self.sources(own):
-            if i > host.at:
-                between = self.entries[i]
-                if not isinstance(between, _Rows) or not _all_tied(between, own, k):
-                    return False
-                if not self.enter(host, between, k, depth + 1):
-                    return False
-                self.entries[i] = None
+            between = self.entries[i]
+            if i < host.at or between is host:
+                continue
+            if not isinstance(between, _Rows) or not _all_tied(between, own, k):
+                return False
+            if not self.enter(host, between, k, depth + 1):
+                return False
+            self.entries[i] = between.folded
         if not host.has_room(own):
             return False
         host.k = k
@@ -156,6 +167,15 @@ class _Joiner:
         for part in host.parts:
             _note(host, part)
         self.writer.update(dict.fromkeys(own.written, host.at))
+        return True
+
+    def stands(self, host: _Rows, own: _Rows) -> bool:
+        """Whether all that ``own`` reads of ``host`` and what stands behind it is written row by row, by parts of a step."""
+        for r in (r for p in own.parts for r in p.reads if r.buffer not in own.written):
+            i = self.writer.get(r.buffer, -1)
+            entry = self.entries[i] if i >= host.at else None
+            if i >= host.at and not (isinstance(entry, _Rows) and r.buffer in entry.written):
+                return False
         return True
 
     def read_by(self, entry: _Rows) -> None:
