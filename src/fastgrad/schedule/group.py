@@ -104,7 +104,9 @@ def _gemm(group: Group, stores: list[tuple[int, Ref]]) -> Gemm:
     lines, loads, scalars = _inputs(group, [value for value, _ in stores], (accumulator,))
     targets = tuple(_matrix_ref(ref) for _, ref in stores)
     eqns = tuple(dict.fromkeys(group.eqns))
-    return Gemm(*group.operands, lines, tuple(map(_matrix_ref, loads)), scalars, targets, eqns)
+    precision = group.eqns[0].params.get("precision")
+    refs = tuple(map(_matrix_ref, loads))
+    return Gemm(*group.operands, lines, refs, scalars, targets, eqns, precision=precision)
 
 
 def _matrix_ref(ref: Ref) -> Ref:

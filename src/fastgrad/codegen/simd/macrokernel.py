@@ -36,12 +36,17 @@ in the middle of a cache line cost two lines a vector: they are packed for four 
 """
 
 
-def matmul(dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[str, ...], b_unit: bool) -> Any:
-    """The intrinsic ``tiles(desc, lo, hi)``: compute those tiles of the product that ``desc`` describes; 0."""
+def matmul(
+    dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[str, ...], b_unit: bool, pairs: bool = False
+) -> Any:
+    """The intrinsic ``tiles(desc, lo, hi)``: compute those tiles of the product that ``desc`` describes; 0.
+
+    ``pairs``: both operands are packed pairs of bfloat16, K counts those.
+    """
     arrays = Arrays(tile, epilogue, kinds)
     copy = (pack_rows if b_unit else pack_columns)(dtype, tile.lanes, tile.width)
-    parts = (copy, multiply(dtype, arrays), finish(dtype, arrays))
-    key = f"matmul {dtype.name} {tile!r} {b_unit} {arrays!r}"
+    parts = (copy, multiply(dtype, arrays, pairs), finish(dtype, arrays))
+    key = f"matmul {dtype.name} {tile!r} {b_unit} {arrays!r} {pairs}"
     tiles_function = define(key, 3, lambda b: _tiles(b, dtype, arrays, b_unit, parts))
 
     @intrinsic
@@ -151,7 +156,7 @@ def _tiles(
 def _row_steps(
     b: ir.IRBuilder, tile: Tile, first: ir.Value, last: ir.Value
 ) -> Iterator[tuple[ir.Value, ir.Value]]:
-    """``for i, rows in ...``: tiles of ``tile.rows`` while they fit, one of ``tile.middle``, then of at most ``tile.tail``."""
+    """``for i, rows in ...``: ``tile.rows`` while they fit, one of ``tile.middle``, then at most ``tile.tail``."""
     before = b.block
     head, body, done = (b.append_basic_block(name) for name in ("rows.head", "rows.body", "rows.done"))
     b.branch(head)

@@ -10,11 +10,22 @@ SLICE = 64
 """Rows along K that one tile of a packing step copies; a multiple of the squares that it transposes."""
 
 
+RUN = 2048
+"""Elements along K that one tile of a packing step reads of a panel whose rows lie along K; a multiple of 64."""
+PAIRS_A_ROW = 16
+"""Pairs of bfloat16 in a row of an AMX tile."""
+AMX_ROWS = AMX_COLUMNS = 32
+"""Of the block of C that four AMX tiles hold."""
+DEPTH, COLUMNS, HELD = 32, 128, 256
+"""AMX: steps of 32 along k in a block; columns of C in a tile of work, rows at most. Blocks of A, of B and the sums then
+take 512, 256 and 128 KB of the second-level cache (2 MB on every processor with AMX so far)."""
+
+
 class Tile(NamedTuple):
     """What fits a machine: a register tile of ``rows`` x (``vectors`` * ``lanes``) sums, ``depth`` rows to a panel.
 
-    Left-over rows go to a register tile of ``middle`` rows where so many are left (0: there is none), then to tiles of at most
-    ``tail``. ``fused`` says whether the machine has a fused multiply-add (without one ``llvm.fma`` would be a library
+    Left-over rows go to a register tile of ``middle`` rows where so many are left (0: there is none), then to tiles of at
+    most ``tail``. ``fused`` says whether the machine has a fused multiply-add (without one ``llvm.fma`` would be a library
     call a lane).
     """
 
