@@ -13,7 +13,7 @@ from codegen.test_jit_off import run_in_python
 from fastgrad import passes
 from fastgrad.codegen import bfloat16, packing, target, toolchain
 from fastgrad.codegen.simd.gemm import pack_bfloat16_source
-from fastgrad.codegen.simd.tile import RUN, SLICE
+from fastgrad.codegen.simd.tile import RUN, STRIP
 from fastgrad.core.aval import aval_of
 from fastgrad.core.bfloat16 import rounded
 from fastgrad.core.graph import Graph
@@ -35,6 +35,7 @@ def force(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Make ``name`` the family of this process, whatever its processor has."""
     monkeypatch.setattr(bfloat16, "amx", lambda: name == "tiles")
     monkeypatch.setattr(bfloat16, "cpu_features", lambda: {"avx512bf16": name == "pairs"})
+    monkeypatch.setattr(bfloat16, "cpu", lambda: ("znver4", ""))
 
 
 @pytest.fixture(params=FAMILIES)
@@ -162,7 +163,7 @@ def test_packing_is_its_twin_and_stays_within_its_target(
             room = room[-room.ctypes.data % 64 // 4 + 16 :][: size + 48]
             strides = [s // 4 for s in x.strides]
             desc = np.array([x.ctypes.data, room.ctypes.data, *x.shape, *strides], np.int64)
-            slices = -(-k // SLICE) if unit == "extent" else panels * -(-k // RUN)
+            slices = -(-k // STRIP) if unit == "extent" else panels * -(-k // RUN)
             for lo, hi in ((1, 2 * slices), (0, 1)):
                 assert kernel(desc.ctypes.data, lo, hi) == 0
             assert (room[size:] == 0x77777777).all()

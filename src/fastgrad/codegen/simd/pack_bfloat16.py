@@ -9,7 +9,7 @@ Beyond K there are zeros, up to a multiple of ``group`` pairs; what is beyond th
 along whichever axis is its unit axis ("extent", "k"; "any": neither); where that is not the order's inner axis, squares
 of 8 x 8 pairs are transposed in registers. Rounding is that of `core.bfloat16`. The descriptor is `pack`'s.
 
-A tile is ``SLICE`` of K in all panels of a matrix where the extent is the unit axis, else ``RUN`` of K in one panel: rows of
+A tile is ``STRIP`` of K in all panels of a matrix where the extent is the unit axis, else ``RUN`` of K in one panel: rows of
 the source are read from one end to the other.
 """
 
@@ -25,7 +25,7 @@ from . import vec
 from .bfloat16 import paired, rounded_bits
 from .blocks import I32, I64, Definition, define, lane_mask, least, loop, read, word, write
 from .pack import transposed
-from .tile import PAIRS_A_ROW, RUN, SLICE
+from .tile import PAIRS_A_ROW, RUN, STRIP
 
 Order = Literal["columns", "rows"]
 Unit = Literal["extent", "k", "any"]
@@ -58,7 +58,7 @@ def _slices(b: ir.IRBuilder, order: Order, width: int, group: int, unit: Unit, p
     s_batch, s_along, s_k = (b.mul(word(b, desc, 5 + x), I64(SIZE)) for x in range(3))
     count = b.udiv(b.add(extent, I64(width - 1)), I64(width))
     whole = b.mul(_padded(b, k, group), I64(width * SIZE))
-    step = SLICE if unit == "extent" else RUN
+    step = STRIP if unit == "extent" else RUN
     slices = b.udiv(b.add(k, I64(step - 1)), I64(step))
     alone = count if unit != "extent" else I64(1)  # panels that are tiles of their own
 

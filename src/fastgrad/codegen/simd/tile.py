@@ -10,8 +10,9 @@ SLICE = 64
 """Rows along K that one tile of a packing step copies; a multiple of the squares that it transposes."""
 
 
-RUN = 2048
-"""Elements along K that one tile of a packing step reads of a panel whose rows lie along K; a multiple of 64."""
+STRIP, RUN = 32, 2048
+"""The same for pairs of bfloat16, both multiples of an AMX tile's 32: where rows lie across K, so many of them at a time (a
+processor follows some 32 streams; 64 at a time read 12 GB/s, 32 17); where they lie along K, so much of each."""
 PAIRS_A_ROW = 16
 """Pairs of bfloat16 in a row of an AMX tile."""
 AMX_ROWS = AMX_COLUMNS = 32

@@ -14,7 +14,7 @@ from ...core.bfloat16 import UPPER
 from ...core.expr import Line, Map
 from . import lines
 from .gemm import Kind, short_name
-from .tile import AMX_COLUMNS, AMX_ROWS, COLUMNS, PAIRS_A_ROW, RUN, SLICE, Tile, Words
+from .tile import AMX_COLUMNS, AMX_ROWS, COLUMNS, PAIRS_A_ROW, RUN, SLICE, STRIP, Tile, Words
 
 
 def namespace(jit: bool = True) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def bfloat16_panels_twin(
     order: str, width: int, group: int, unit: str, lanes: int = 16
 ) -> Callable[[int, int, int], int]:
     """`pack_bfloat16.bfloat16_panels` in plain Python; beyond the extent it leaves what was there."""
-    step = SLICE if unit == "extent" else RUN
+    step = STRIP if unit == "extent" else RUN
 
     def tiles(desc: int, lo: int, hi: int) -> int:
         source, target, batch, extent, k, *strides = _view(desc, np.dtype(np.int64), (8,), (1,)).tolist()
