@@ -601,7 +601,7 @@ def test_bad_arguments():
         (lambda: make(params={"w": np.ones(3) + 0j}), DTypeError, "complex"),
         (lambda: make(params={"w": np.array([None])}), DTypeError, "object"),
         (lambda: make(params={"w": "text"}), DTypeError, "not supported"),
-        (lambda: make(precision="bfloat16"), ArgumentError, "not built yet"),
+        (lambda: make(precision="half"), ArgumentError, "unknown precision 'half'"),
         (lambda: make(backend="tpu"), ArgumentError, "unknown backend"),
         (lambda: make(threads=0), ArgumentError, "threads"),
         (lambda: SGD(-0.1), ArgumentError, "lr"),

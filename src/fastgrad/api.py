@@ -23,6 +23,7 @@ from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, user_line
 from .executor.executable import Executable, check_backend
 from .locks import Lock
+from .passes.precision import check_precision
 from .selection import Selection, check_scalar
 from .signatures import Signatures
 from .trace import inline, own, trace
@@ -71,8 +72,7 @@ class Jitted:
                 f"unknown option {unknown[0]!r}", hint=f"one of {', '.join(sorted(_OPTIONS))}"
             )
         self._backend = check_backend(options.get("backend") or default_backend())
-        if options.get("precision") is not None:
-            raise ArgumentError(f"precision={options['precision']!r} is not built yet", hint="precision=None")
+        self.precision = check_precision(options.get("precision"))
         self._threads = _threads(options.get("threads"))
         self._splitter = Splitter(f, options.get("static_argnums", ()), options.get("static_argnames", ()))
         self._signatures: Signatures[Signature] = Signatures()
@@ -123,7 +123,9 @@ class Jitted:
         graph, tree = self._trace(call, avals)
         if any(isinstance(value, Tracer) for _, value in graph.captured):
             raise _ClosesOverTrace
-        executable = Executable(graph, backend=self._backend, threads=self._threads, why=why)
+        executable = Executable(
+            graph, backend=self._backend, threads=self._threads, precision=self.precision, why=why
+        )
         args_are_leaves = (
             call.structure == pytree.flatten((tuple(range(len(avals))), {}))[1] and not call.fixed
         )
@@ -186,6 +188,9 @@ def jit(
     Args: ``f`` takes and returns any nesting of arrays and numbers. ``backend`` "numba" (compiled) or "numpy" (the
     interpreter). ``threads`` at most; by default all that the process may use. ``static_argnums`` and
     ``static_argnames`` name arguments that are traced as Python values.
+    ``precision`` "bfloat16": every float32 matrix product, forward and backward, takes its operands rounded to bfloat16
+    (each off by up to 2^-8 of its value) and adds up in float32; all else stays float32, and so do parameters. Within a
+    function that is itself compiled the outer one's ``precision`` holds.
     Returns: a function that returns fresh NumPy arrays in the nesting of ``f``'s result.
 
     >>> f = jit(lambda x: (x * x).sum())

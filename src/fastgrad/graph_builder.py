@@ -16,6 +16,7 @@ from .core.graph import Graph as StaticGraph
 from .errors import ArgumentError, ShapeError
 from .executor.executable import Executable
 from .ops.operands import normalize_shape
+from .passes.precision import check_precision
 from .trace import inline, trace
 
 
@@ -63,9 +64,17 @@ class Graph:
         return self._built
 
     def compile(
-        self, wrt: Sequence[str] = (), *, backend: str | None = None, threads: int | None = None
+        self,
+        wrt: Sequence[str] = (),
+        *,
+        backend: str | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
     ) -> Executable:
-        """``Executable(*inputs)`` that returns the outputs, then the gradient of the first (a scalar) by each of ``wrt``."""
+        """``Executable(*inputs)`` that returns the outputs, then the gradient of the first (a scalar) by each of ``wrt``.
+
+        Args: ``backend``, ``threads`` and ``precision`` as in `jit`.
+        """
         graph = self.build()
         unknown = [name for name in wrt if name not in self._inputs]
         if unknown:
@@ -74,7 +83,12 @@ class Graph:
             )
         if wrt:
             graph = self._with_gradient(graph, [list(self._inputs).index(name) for name in wrt])
-        return Executable(graph, backend=backend or default_backend(), threads=_threads(threads))
+        return Executable(
+            graph,
+            backend=backend or default_backend(),
+            threads=_threads(threads),
+            precision=check_precision(precision),
+        )
 
     def _with_gradient(self, graph: StaticGraph, wrt: Sequence[int]) -> StaticGraph:
         first = graph.outputs[0].aval

@@ -14,17 +14,20 @@ from .executor import tape
 from .executor.executable import Executable
 from .machine import available_threads
 from .memory import Location, MemoryPlan
+from .passes.precision import check_precision, lowered
 from .schedule import schedule
 
 STAGES = ("trace", "autodiff", "passes", "schedule", "memory", "codegen", "compile")
 
 
-def explain(f: Callable, *args: Any, stage: str | None = None, **kwargs: Any) -> str:
+def explain(
+    f: Callable, *args: Any, stage: str | None = None, precision: str | None = None, **kwargs: Any
+) -> str:
     """What becomes of ``f`` on arguments like these, stage by stage, as text; nothing is run.
 
     Args: ``f`` a function or what `jit`, `grad`, `value_and_grad` made of one; ``stage`` one of "trace", "autodiff" (the
     joint graph of forward and backward by every float input), "passes", "schedule", "memory", "codegen" (the kernels'
-    text), "compile" (seconds a kernel), or None for all in order.
+    text), "compile" (seconds a kernel), or None for all in order; ``precision`` as in `jit` (by default ``f``'s own).
     Returns: text; where a float32 became float64 it says at which line. Raises `ArgumentError` for another stage.
 
     >>> print(explain(lambda x: x * 2.0, np.ones(3), stage="trace"))  # doctest: +ELLIPSIS
@@ -35,25 +38,26 @@ def explain(f: Callable, *args: Any, stage: str | None = None, **kwargs: Any) ->
         raise ArgumentError(f"explain: unknown stage {stage!r}", hint=f"one of {', '.join(STAGES)}")
     jitted = f if isinstance(f, Jitted) else jit(f)
     graph = jitted.lower(*args, **kwargs)
+    chosen = jitted.precision if precision is None else check_precision(precision)
     texts = [
-        f"== {name} ==\n{_stage(name, graph)}" if stage is None else _stage(name, graph)
+        f"== {name} ==\n{_stage(name, graph, chosen)}" if stage is None else _stage(name, graph, chosen)
         for name in STAGES
         if stage in (None, name)
     ]
     return "\n\n".join(texts)
 
 
-def _stage(name: str, graph: Graph) -> str:
+def _stage(name: str, graph: Graph, precision: str | None) -> str:
     if name == "trace":
         return "\n".join([str(graph), *_widening(graph)])
     if name == "autodiff":
         wrt = [i for i, v in enumerate(graph.inputs) if autodiff.is_float(v)]
         return str(autodiff.vjp(graph, wrt)) if wrt else "no float input to differentiate by"
-    simplified = passes.run(graph)
+    simplified = lowered(passes.run(graph), precision)
     if name == "passes":
         return str(simplified)
     if name == "compile":
-        return Executable(graph, threads=available_threads()).compile_report()
+        return Executable(graph, threads=available_threads(), precision=precision).compile_report()
     planned = _plan(simplified)
     if name == "schedule":
         return str(planned.schedule)

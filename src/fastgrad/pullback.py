@@ -23,15 +23,23 @@ from .executor.cpu import aligned
 from .executor.executable import Executable, check_backend
 from .locks import Lock
 from .memory import ALIGN
+from .passes.precision import check_precision
 from .signatures import Key, Signatures
 from .trace import inline, trace
 
 
-def vjp(f: Callable, *primals: Any, backend: str | None = None, has_aux: bool = False) -> tuple:
+def vjp(
+    f: Callable,
+    *primals: Any,
+    backend: str | None = None,
+    precision: str | None = None,
+    has_aux: bool = False,
+) -> tuple:
     """``(f(*primals), pullback)``; ``pullback(ct)`` gives one cotangent for each primal (Jacobian transposed times ct).
 
     Args: primals, nestings of arrays; cotangents of integer arrays come back as None. ``ct`` nests like the output, its
     leaves with the output's shapes and dtypes. With ``has_aux`` ``f`` returns ``(out, aux)``: ``(out, pullback, aux)``.
+    ``backend`` and ``precision`` as in `jit`.
     The pullback may be called any number of times, also inside a traced function, and is not changed by later changes to
     the primals. Raises `ShapeError`, `DTypeError` for a cotangent that does not fit.
 
@@ -39,17 +47,19 @@ def vjp(f: Callable, *primals: Any, backend: str | None = None, has_aux: bool = 
     >>> pullback(np.array([1.0, 1.0]))
     (array([3., 4.]), array([1., 2.]))
     """
-    options = {"backend": backend, "has_aux": has_aux}
-    return _memoised(
-        f, "vjp", options, lambda: _Vjp(f, check_backend(backend or default_backend()), has_aux)
-    )(*primals)
+    options = {"backend": backend, "precision": precision, "has_aux": has_aux}
+
+    def make() -> _Vjp:
+        return _Vjp(f, check_backend(backend or default_backend()), has_aux, check_precision(precision))
+
+    return _memoised(f, "vjp", options, make)(*primals)
 
 
 class _Vjp:
     """The compiled halves of one function, by signature."""
 
-    def __init__(self, f: Callable, backend: str, has_aux: bool):
-        self.f, self.backend, self.has_aux = f, backend, has_aux
+    def __init__(self, f: Callable, backend: str, has_aux: bool, precision: str | None = None):
+        self.f, self.backend, self.has_aux, self.precision = f, backend, has_aux, precision
         self.signatures: Signatures[_Halves] = Signatures()
         self.lock = Lock()
 
@@ -93,11 +103,15 @@ class _Vjp:
         n = len(graph.outputs)
         forward, backward = autodiff.split(joint, len(graph.inputs), n)
         floats = [autodiff.is_float(a) for a in graph.outputs]
-        return _Halves(forward, backward, structure, trees, n, tuple(wrt), len(avals), floats)
+        halves = _Halves(forward, backward, structure, trees, n, tuple(wrt), len(avals), floats)
+        halves.precision = self.precision
+        return halves
 
 
 class _Halves:
     """Forward and backward graph of one signature, compiled when first run."""
+
+    precision: str | None = None
 
     def __init__(
         self, forward: Graph, backward: Graph, structure: Any, trees: dict[str, Any], n_outputs: int,
@@ -114,7 +128,9 @@ class _Halves:
     def executable(self, half: str, backend: str) -> Executable:
         if (half, backend) not in self._runs:
             graph = self.forward if half == "forward" else self.backward
-            self._runs[half, backend] = Executable(graph, backend=backend, threads=_threads(None))
+            self._runs[half, backend] = Executable(
+                graph, backend=backend, threads=_threads(None), precision=self.precision
+            )
         return self._runs[half, backend]
 
     def views(self, block: np.ndarray) -> list[np.ndarray]:

@@ -38,6 +38,7 @@ from .minibatches import (
 )
 from .ops.index import take
 from .optimizer import Optimizer
+from .passes.precision import check_precision, lowered
 from .random.keys import words
 from .schedule import schedule
 from .signatures import Key, Signatures
@@ -59,6 +60,8 @@ class TrainStep:
             same nesting, shapes and dtypes; copied. No gradient is taken by it.
         key: from `fg.random.key`. Step number i (from 0) hands the loss ``fg.random.fold_in(key, i)``, in `run` as by hand.
         backend: "numba" (compiled) or "numpy" (interpreted, op by op). ``threads``: at most so many.
+        precision: "bfloat16" rounds the operands of float32 products, forward and backward, and adds up in float32 (as in
+            `jit`); parameters, gradients and optimizer state stay float32.
     Attributes:
         params: live zero-copy views of the parameters, nested as given; ``grads`` those of the last step's gradients.
         state: live views: ``["optimizer"]`` its arrays and scalars (learning rate, step count, ...), ``["model"]`` the model
@@ -85,8 +88,6 @@ class TrainStep:
         threads: int | None = None,
         precision: str | None = None,
     ):
-        if precision is not None:
-            raise ArgumentError("TrainStep: precision= is not built yet", hint="leave it out")
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(
                 f"TrainStep: optimizer must be one of fg.optim, got {type(optimizer).__name__}"
@@ -99,7 +100,7 @@ class TrainStep:
         if not callable(loss):
             raise ArgumentError(f"TrainStep: loss must be a function, got {type(loss).__name__}")
         self.backend, self.threads = check_backend(backend or default_backend()), _threads(threads)
-        self.optimizer, self._has_aux = optimizer, has_aux
+        self.optimizer, self._has_aux, self.precision = optimizer, has_aux, check_precision(precision)
         leaves, self._structure = pytree.flatten(params)
         arrays = [_parameter(leaf, name) for leaf, name in zip(leaves, pytree.paths(params), strict=True)]
         if not arrays:
@@ -161,7 +162,7 @@ class TrainStep:
                 tree.append(out_structure)
                 return [*outputs, *result.grads, *result.staged]
 
-            graph = passes.run(trace(joint, [*self._loss.avals, *avals], name="step"))
+            graph = self._lowered(trace(joint, [*self._loss.avals, *avals], name="step"))
             why = self._signatures.why(key)
             found = self._signatures.add(key, self._build(graph, avals, None, tree[0], why))
         self._newest = found
@@ -243,13 +244,16 @@ class TrainStep:
                 return [result.value[0] if self._has_aux else result.value, *result.grads, *result.staged]
 
             index = Aval((size,), np.dtype(np.int64))
-            graph = passes.run(trace(joint, [*self._loss.avals, *avals, index], name="run"))
+            graph = self._lowered(trace(joint, [*self._loss.avals, *avals, index], name="run"))
             why = self._signatures.why(key)
             found = self._signatures.add(key, self._build(graph, (*avals, index), (trips, size), None, why))
         self._newest = found
         return found
 
     # -- compiling ---------------------------------------------------------------------------------------------------
+
+    def _lowered(self, graph: Graph) -> Graph:
+        return lowered(passes.run(graph), self.precision)
 
     def _trace_update(self) -> Graph:
         """The optimizer over the flat buffers: parameters, gradients and slots of each dtype, then the scalars.

@@ -11,6 +11,7 @@ import pytest
 from cases import CASES, Case
 from fastgrad import autodiff, memory, passes
 from fastgrad.codegen import abi, nests, toolchain
+from fastgrad.codegen.packing import packed
 from fastgrad.core.aval import aval_of
 from fastgrad.core.graph import Graph
 from fastgrad.executor import tape
@@ -24,7 +25,7 @@ from fastgrad.trace import trace
 
 def tape_of(graph: Graph) -> tape.Tape:
     """The tape of ``graph``, nothing compiled."""
-    steps = schedule(graph)
+    steps = packed(schedule(graph))
     inputs = [Location("input", i) for i in range(len(steps.inputs))]
     outputs = [Location("output", i) for i in range(len(steps.outputs))]
     return tape.build([tape.Segment(memory.plan(steps, inputs, outputs))], threads=1)

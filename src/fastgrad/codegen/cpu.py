@@ -14,12 +14,13 @@ import numpy as np
 from ..core.aval import short
 from ..core.expr import Map
 from ..schedule import Computed, Gemm, Loop, Pack, Phases, Ref, Routine
+from .bfloat16 import product_kernel
 from .nests import constants, loop_source
-from .packing import row_block
+from .packing import pack_kernel, row_block
 from .phases import phases_source
 from .routines import ROUTINES
-from .simd.gemm import gemm_source, pack_source
-from .simd.tile import SLICE, Tile, host_tile
+from .simd.gemm import Kind, gemm_source
+from .simd.tile import Tile, host_tile
 from .source import Source as Source
 from .target import cpu_features
 from .writer import Word, scalar_word
@@ -34,7 +35,7 @@ def emit(step: Computed, apart: Sequence[int] = ()) -> Source:
     if isinstance(step, Gemm):
         return _gemm(step)
     if isinstance(step, Pack):
-        return _pack(step)
+        return Source(step, *pack_kernel(step))
     return _routine(step)
 
 
@@ -44,7 +45,9 @@ def _gemm(step: Gemm) -> Source:
     tile: Tile = host_tile(dtype, cpu_features())
     batch, m, n, k = step.sizes
     b_unit = step.packed_b is not None or step.b.layout.axes[2].kind == "unit"
-    kinds = tuple("unit" if r.layout.axes[2].kind == "unit" else "zero" for r in step.loads)
+    kinds: tuple[Kind, ...] = tuple("unit" if r.layout.axes[2].kind == "unit" else "zero" for r in step.loads)
+    if step.form in ("pairs", "tiles"):
+        return Source(step, *product_kernel(step, tile, kinds))
     text = _gemm_text(dtype, b_unit, step.map, constants(step.map), kinds, tile, len(step.folds))
     rows = row_block(step, tile)
     words: list[Word] = [step.reads[0], step.reads[1], *step.loads, *step.writes]
@@ -74,16 +77,6 @@ def _panels(
     batch, *axes = (axis.stride for axis in plain.layout.axes)
     along, along_k = reversed(axes) if transposed else axes
     return [batch, width * along, along, along_k]
-
-
-def _pack(step: Pack) -> Source:
-    dtype = step.source.buffer.dtype
-    batch, extent, k = step.source.layout.shape
-    axes = step.source.layout.axes
-    text = pack_source(dtype, host_tile(dtype, cpu_features()).lanes, step.width, axes[1].kind == "unit")
-    words: list[Word] = [step.source, step.target, batch, extent, k, *(axis.stride for axis in axes)]
-    tiles = batch * -(-k // SLICE)
-    return Source(step, text, tuple(words), tiles, 20.0 * tiles + 0.1 * batch * extent * k * dtype.itemsize)
 
 
 @lru_cache(maxsize=1024)

@@ -15,10 +15,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..core.expr import MapBuilder
-from ..core.loops import Axis, Layout
+from ..core.loops import Layout
 from ..schedule import Buffer, Gemm, Loop, Pack, Ref, Region, Schedule, Step
-from .simd.tile import Tile, host_tile
+from .bfloat16 import Kernel, as_columns, lower_bfloat16, pack_pairs
+from .simd.gemm import pack_source
+from .simd.tile import SLICE, Tile, host_tile
 from .target import cpu_features
+from .writer import Word
 
 WORTH = 384
 """Rows of C that B must serve, columns that A must serve: packing costs some 31 / n of the product's time."""
@@ -45,6 +48,8 @@ def _packed(step: Gemm) -> list[Step]:
     _, m, n, k = step.sizes
     dtype = step.a.buffer.dtype
     tile: Tile = host_tile(dtype, cpu_features())
+    if step.precision is not None:
+        return lower_bfloat16(step, tile)
     steps: list[Step] = []
     product = step
     _, _, a_k = step.a.layout.axes
@@ -60,7 +65,7 @@ def _packed(step: Gemm) -> list[Step]:
     _, b_k, b_j = step.b.layout.axes
     spread = k * b_k.stride if b_j.kind == "unit" else n * b_j.stride
     if m >= WORTH and n >= 2 * tile.width and abs(spread) * dtype.itemsize > SPREAD_B:
-        pack = _pack(step, _transposed(step.b), tile.width)
+        pack = _pack(step, as_columns(step.b), tile.width)
         steps.append(pack)
         product = replace(product, packed_b=pack.target)
     return [*steps, *_folded(product, tile)]
@@ -73,11 +78,18 @@ def _pack(step: Gemm, source: Ref, width: int) -> Pack:
     return Pack(source, target, width, step.eqns)
 
 
-def _transposed(ref: Ref) -> Ref:
-    """B as [batch, n, k]."""
-    (batch, k, n), (over, along_k, along_n) = ref.layout.shape, ref.layout.axes
-    axes: tuple[Axis, ...] = (over, along_n._replace(joined=False), along_k._replace(joined=False))
-    return Ref(ref.buffer, Layout((batch, n, k), axes, ref.layout.offset))
+def pack_kernel(step: Pack) -> Kernel:
+    """The kernel of a step that packs an operand."""
+    dtype = step.source.buffer.dtype
+    lanes = host_tile(dtype, cpu_features()).lanes
+    if step.form in ("columns", "rows"):
+        return pack_pairs(step, lanes)
+    batch, extent, k = step.source.layout.shape
+    axes = step.source.layout.axes
+    text = pack_source(dtype, lanes, step.width, axes[1].kind == "unit", step.form == "rounded")
+    words: tuple[Word, ...] = (step.source, step.target, batch, extent, k, *(axis.stride for axis in axes))
+    tiles = batch * -(-k // SLICE)
+    return text, words, tiles, 20.0 * tiles + 0.1 * batch * extent * k * dtype.itemsize
 
 
 SMALL_B, FEW_ROWS = 1 << 19, 8

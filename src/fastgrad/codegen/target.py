@@ -27,6 +27,7 @@ GENERATORS = (
     "codegen/simd/*.py",
     "codegen/target.py",
     "core/aval.py",
+    "core/bfloat16.py",
     "core/counter.py",
     "core/error_function.py",
     "core/expr.py",
@@ -36,6 +37,8 @@ GENERATORS = (
 """Our files whose text shapes machine code (globs below the package); a test finds what is missing here."""
 _HARMLESS = ("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CACHE_DIR")
 """Numba's environment variables that compiled code does not depend on, by their beginning."""
+_ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18
+"""On x86-64: the system call, ARCH_REQ_XCOMP_PERM, the number of AMX's tile data among the processor's extended states."""
 _CONFIG = Path(".numba_config.yaml")
 """What Numba reads of the folder that it is imported in."""
 
@@ -58,6 +61,25 @@ def cpu() -> tuple[str, str]:
 def cpu_features() -> dict[str, bool]:
     """The feature flags one by one, e.g. ``{"avx2": True, ...}``."""
     return {flag[1:]: flag[0] == "+" for flag in cpu()[1].split(",") if flag}
+
+
+@cache
+def amx() -> bool:
+    """Whether this process may use the tile registers of Intel's AMX for bfloat16; the first call asks Linux for them.
+
+    Linux gives them to processes that ask (``arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)``: Linux's documentation, "Using
+    XSTATE features in user space applications"): a thread's state grows by 8 KB when it first touches one. Threads and
+    forked children inherit the answer.
+    """
+    features = cpu_features()
+    if not (features.get("amx-bf16") and features.get("amx-tile") and sys.platform == "linux"):
+        return False
+    import ctypes
+
+    try:
+        return ctypes.CDLL(None, use_errno=True).syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) == 0
+    except (AttributeError, OSError):
+        return False
 
 
 @cache

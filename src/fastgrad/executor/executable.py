@@ -16,6 +16,7 @@ from ..errors import ArgumentError
 from ..interpreter import interpret
 from ..locks import Lock
 from ..memory import Location, MemoryPlan
+from ..passes.precision import lowered
 from ..schedule import schedule
 from . import tape
 from .calibration import calibrate
@@ -134,10 +135,18 @@ class Executable:
     Attributes: ``graph`` (after the passes), ``address`` (the C entry, see `codegen.abi`).
     """
 
-    def __init__(self, graph: Graph, *, backend: str = "numba", threads: int = 1, why: str = ""):
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        backend: str = "numba",
+        threads: int = 1,
+        precision: str | None = None,
+        why: str = "",
+    ):
         self.why = why
         self.backend, self.threads = check_backend(backend), threads
-        self.graph = passes.run(graph)
+        self.graph = lowered(passes.run(graph), precision)
         self.inputs = [v.aval for v in graph.inputs]
         self.outputs = [a.aval for a in graph.outputs]
         self._captured = Captured([value for _, value in self.graph.captured])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core.aval import Aval, broadcast_shapes
+from ..core.bfloat16 import rounded
 from ..core.loops import Library
 from ..core.primitive import Primitive
 from ..errors import DTypeError, FastgradError, ShapeError, UnsupportedError, user_line
@@ -30,7 +31,7 @@ from .shaping import broadcast_to_p, reshape_p
 # --- matmul ---------------------------------------------------------------------------------------------------------
 
 
-def _matmul_rule(x: Aval, y: Aval) -> Aval:
+def _matmul_rule(x: Aval, y: Aval, precision: str | None = None) -> Aval:
     if x.ndim < 2 or y.ndim < 2 or x.shape[:-2] != y.shape[:-2]:
         raise ShapeError(f"matmul: wants matrices with equal batch axes, got {x} @ {y}")
     if x.shape[-1] != y.shape[-2]:
@@ -57,46 +58,55 @@ def _t(x: Any) -> Any:
     return swapaxes(x, -1, -2)
 
 
-def _matmul_jvp(tangents: Sequence[Any], out: Any, x: Any, y: Any) -> Any:
+def _matmul_reference(x: np.ndarray, y: np.ndarray, precision: str | None = None) -> np.ndarray:
+    """With ``precision`` "bfloat16" the operands are rounded, and nothing else."""
+    return np.matmul(x, y) if precision is None else np.matmul(rounded(x), rounded(y))
+
+
+def _matmul_vjp(ct: Any, out: Any, x: Any, y: Any, **how: Any) -> tuple[Any, Any]:
+    return matmul_p(ct, _t(y), **how), matmul_p(_t(x), ct, **how)
+
+
+def _matmul_jvp(tangents: Sequence[Any], out: Any, x: Any, y: Any, **how: Any) -> Any:
     dx, dy = tangents
     if dy is None:
-        return matmul_p(dx, y)
-    return matmul_p(x, dy) if dx is None else matmul_p(dx, y) + matmul_p(x, dy)
+        return matmul_p(dx, y, **how)
+    return matmul_p(x, dy, **how) if dx is None else matmul_p(dx, y, **how) + matmul_p(x, dy, **how)
 
 
-def _matmul_batch(args: Sequence[Any], batched: Sequence[bool]) -> Any:
+def _matmul_batch(args: Sequence[Any], batched: Sequence[bool], **how: Any) -> Any:
     x, y = args
     size = shape_of(x if batched[0] else y)[0]
     if not batched[1] and len(shape_of(y)) == 2:
-        return _stacked_rows(x, y)
+        return _stacked_rows(x, y, **how)
     if not batched[0] and len(shape_of(x)) == 2 and shape_of(y)[-1] == 1:
         return swapaxes(
-            _stacked_rows(_t(y), _t(x)), -1, -2
+            _stacked_rows(_t(y), _t(x), **how), -1, -2
         )  # one matrix times many vectors: again one product
-    if all(batched) and shape_of(x)[-1] == 1:
+    if all(batched) and shape_of(x)[-1] == 1 and not how:
         return mul_p(x, y)  # outer products, as gradients by example are: a loop that only writes
     x, y = (
         a if b else broadcast_to_p(a, shape=(size, *shape_of(a))) for a, b in zip(args, batched, strict=True)
     )
-    return matmul_p(x, y)
+    return matmul_p(x, y, **how)
 
 
 matmul_p = Primitive(
     "matmul",
     abstract=_matmul_rule,
-    reference=np.matmul,
-    vjp=lambda ct, out, x, y: (matmul_p(ct, _t(y)), matmul_p(_t(x), ct)),
+    reference=_matmul_reference,
+    vjp=_matmul_vjp,
     jvp=_matmul_jvp,
     batch=_matmul_batch,
     kernel=Library("matmul"),
 )
 
 
-def _stacked_rows(x: Any, y: Any) -> Any:
+def _stacked_rows(x: Any, y: Any, **how: Any) -> Any:
     """A stack of matrices times one matrix: all rows in one product, so that y's cotangent is one product as well."""
     *lead, k = shape_of(x)
     rows = reshape_p(x, shape=(math.prod(lead), k))
-    return reshape_p(matmul_p(rows, y), shape=(*lead, shape_of(y)[-1]))
+    return reshape_p(matmul_p(rows, y, **how), shape=(*lead, shape_of(y)[-1]))
 
 
 def matmul(x: Any, y: Any) -> Any:

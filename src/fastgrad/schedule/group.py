@@ -55,6 +55,8 @@ class Group:
         if self.kind == "gemm":
             assert self.operands is not None
             own = self.operands[0].buffer.dtype
+            if self.eqns[0].params.get("precision"):
+                return False
             return kernel.combine == "add" and len(self.shape) == 2 and axes == (0,) and dtype == own
         return self.kind == "loop"
 
@@ -114,8 +116,9 @@ def _gemm(group: Group, stores: list[tuple[int, Ref]], folds: list[tuple[int, Fo
     lines, loads, scalars = _inputs(group, [value for value, _ in (*stores, *folds)], (accumulator,))
     targets = tuple(_matrix_ref(ref) for _, ref in stores)
     eqns = tuple(dict.fromkeys(group.eqns))
-    sums = tuple(fold for _, fold in folds)
-    return Gemm(*group.operands, lines, tuple(map(_matrix_ref, loads)), scalars, targets, eqns, sums)
+    precision = group.eqns[0].params.get("precision")
+    refs, sums = tuple(map(_matrix_ref, loads)), tuple(fold for _, fold in folds)
+    return Gemm(*group.operands, lines, refs, scalars, targets, eqns, sums, precision=precision)
 
 
 def _matrix_ref(ref: Ref) -> Ref:

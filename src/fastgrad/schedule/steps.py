@@ -140,7 +140,8 @@ class Gemm:
 
     The map's outputs are ``stores``, then ``folds``: sums over all rows, [n], or as they leave `codegen.packing`, over
     each row block, [blocks, n]. Where ``packed_a`` or ``packed_b`` stands, a step before this one has packed the operand
-    there (`Pack`).
+    there (`Pack`), in ``form``. ``precision`` "bfloat16": both operands are rounded to it, which packing does; ``kernel``
+    tells readers how.
     """
 
     a: Ref
@@ -153,6 +154,9 @@ class Gemm:
     folds: tuple[Fold, ...] = ()
     packed_a: Ref | None = None
     packed_b: Ref | None = None
+    precision: str | None = None
+    form: str = "plain"
+    kernel: str = ""
 
     @property
     def reads(self) -> tuple[Ref, ...]:
@@ -172,17 +176,25 @@ class Gemm:
 
     def __str__(self) -> str:
         batch, m, n, k = self.sizes
-        return f"gemm[batch={batch} m={m} n={n} k={k}]{' fold[add over rows]' if self.folds else ''}"
+        how = "".join(f" {word}" for word in (self.precision, self.kernel) if word)
+        fold = " fold[add over rows]" if self.folds else ""
+        return f"gemm[batch={batch} m={m} n={n} k={k}{how}]{fold}"
 
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """An operand of a product, [batch, extent, k], copied to panels: [batch, ceil(extent / width), k, width]."""
+    """An operand of a product, [batch, extent, k], copied to panels: [batch, ceil(extent / width), k, width].
+
+    ``form`` "plain"; "rounded" to bfloat16; or pairs of bfloat16 along k, in "columns" or "rows"
+    (`codegen.simd.pack_bfloat16`), with zeros up to a multiple of ``group`` pairs.
+    """
 
     source: Ref
     target: Ref
     width: int
     eqns: tuple[Eqn, ...] = ()
+    form: str = "plain"
+    group: int = 1
 
     @property
     def reads(self) -> tuple[Ref, ...]:
@@ -196,7 +208,8 @@ class Pack:
 
     def __str__(self) -> str:
         batch, extent, k = self.source.layout.shape
-        return f"pack[batch={batch} extent={extent} k={k}]"
+        how = "" if self.form == "plain" else f" {self.form}"
+        return f"pack[batch={batch} extent={extent} k={k}{how}]"
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,6 +38,9 @@ from .tile import Tile, host_tile
 __all__ = ["Kind", "Tile", "gemm_source", "host_tile"]
 
 Kind = Literal["unit", "zero"]
+Factors = Literal["plain", "rounded", "pairs", "tiles"]
+"""What A and B are, in memory: themselves, or packed for ``precision="bfloat16"``: float32 rounded to bfloat16, pairs for
+register tiles (`bfloat16.dot`), pairs for AMX's tiles (`amx`)."""
 
 
 def gemm_source(
@@ -47,6 +50,7 @@ def gemm_source(
     operand_kinds: tuple[Kind, ...],
     tile: Tile,
     folds: int = 0,
+    factors: Factors = "plain",
 ) -> str:
     """The kernel's text: Python that runs with or without the JIT, and a complete key of the machine code.
 
@@ -65,19 +69,36 @@ def gemm_source(
             return tiles(desc, lo, hi)
     """
     epilogue = epilogue or Map((dtype,), (), (0,))
-    options = f"b_unit={b_unit}" + (f", folds={folds}" if folds else "")
+    if factors == "tiles":
+        tiles = f"tile_matmul(TILE, EPILOGUE, {operand_kinds!r})"
+    else:
+        options = (
+            f"b_unit={b_unit}"
+            + (f", folds={folds}" if folds else "")
+            + (", pairs=True" if factors == "pairs" else "")
+        )
+        tiles = f"matmul({short_name(dtype)}, TILE, EPILOGUE, {operand_kinds!r}, {options})"
     return (
         f"TILE = {tile!r}\n"
         f"EPILOGUE = {_map_text(epilogue)}\n"
-        f"tiles = matmul({short_name(dtype)}, TILE, EPILOGUE, {operand_kinds!r}, {options})\n\n\n"
+        f"tiles = {tiles}\n\n\n"
         "def kernel(desc, lo, hi):\n    return tiles(desc, lo, hi)\n"
     )
 
 
-def pack_source(dtype: np.dtype, lanes: int, width: int, unit: bool) -> str:
+def pack_source(dtype: np.dtype, lanes: int, width: int, unit: bool, rounded: bool = False) -> str:
     """The text of the kernel that packs an operand into panels (see `pack`)."""
+    how = ", rounded=True" if rounded else ""
     return (
-        f"tiles = panels({short_name(dtype)}, lanes={lanes}, width={width}, unit={unit})\n\n\n"
+        f"tiles = panels({short_name(dtype)}, lanes={lanes}, width={width}, unit={unit}{how})\n\n\n"
+        "def kernel(desc, lo, hi):\n    return tiles(desc, lo, hi)\n"
+    )
+
+
+def pack_bfloat16_source(order: str, width: int, group: int, unit: str, lanes: int) -> str:
+    """The text of the kernel that packs an operand into pairs of bfloat16 (see `pack_bfloat16`)."""
+    return (
+        f"tiles = bfloat16_panels({order!r}, {width}, group={group}, unit={unit!r}, lanes={lanes})\n\n\n"
         "def kernel(desc, lo, hi):\n    return tiles(desc, lo, hi)\n"
     )
 

@@ -37,13 +37,22 @@ in the middle of a cache line cost two lines a vector: they are packed for four 
 
 
 def matmul(
-    dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[str, ...], b_unit: bool, folds: int = 0
+    dtype: np.dtype,
+    tile: Tile,
+    epilogue: Map,
+    kinds: tuple[str, ...],
+    b_unit: bool,
+    folds: int = 0,
+    pairs: bool = False,
 ) -> Any:
-    """The intrinsic ``tiles(desc, lo, hi)``: compute those tiles of the product that ``desc`` describes; 0."""
+    """The intrinsic ``tiles(desc, lo, hi)``: compute those tiles of the product that ``desc`` describes; 0.
+
+    ``pairs``: both operands are packed pairs of bfloat16, K counts those.
+    """
     arrays = Arrays(tile, epilogue, kinds, folds)
     copy = (pack_rows if b_unit else pack_columns)(dtype, tile.lanes, tile.width)
-    parts = (copy, multiply(dtype, arrays), finish(dtype, arrays))
-    key = f"matmul {dtype.name} {tile!r} {b_unit} {arrays!r}"
+    parts = (copy, multiply(dtype, arrays, pairs), finish(dtype, arrays))
+    key = f"matmul {dtype.name} {tile!r} {b_unit} {arrays!r} {pairs}"
     tiles_function = define(key, 3, lambda b: _tiles(b, dtype, arrays, b_unit, parts))
 
     @intrinsic

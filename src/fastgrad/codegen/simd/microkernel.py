@@ -18,7 +18,8 @@ import numpy as np
 from llvmlite import ir
 
 from . import lines, vec
-from .blocks import I64, Definition, define, fetch, lane_mask, least, opaque, read, write
+from .bfloat16 import dot
+from .blocks import I32, I64, Definition, define, fetch, lane_mask, least, opaque, read, write
 from .epilogue import Arrays, on_registers
 
 
@@ -43,8 +44,8 @@ class Arguments(NamedTuple):
     ahead_step: ir.Value
 
 
-def multiply(dtype: np.dtype, arrays: Arrays) -> Definition:
-    """``product``, as above."""
+def multiply(dtype: np.dtype, arrays: Arrays, pairs: bool = False) -> Definition:
+    """``product``, as above; ``pairs``: A and B hold pairs of bfloat16 along k, ``depth`` of them."""
     tile = arrays.tile
 
     def build(b: ir.IRBuilder) -> None:
@@ -59,13 +60,13 @@ def multiply(dtype: np.dtype, arrays: Arrays) -> Definition:
         end = b.append_basic_block("end")
         for height, vectors, here, masked in shapes:
             with b.if_then(here):
-                _register_tile(b, dtype, arrays, it, height, vectors, masked)
+                _register_tile(b, dtype, arrays, it, height, vectors, masked, pairs)
                 b.branch(end)
-        _register_tile(b, dtype, arrays, it, tile.tail, tile.vectors, False)
+        _register_tile(b, dtype, arrays, it, tile.tail, tile.vectors, False, pairs)
         b.branch(end)
         b.position_at_end(end)
 
-    return define(f"multiply {dtype.name} {tile!r} {arrays!r}", len(Arguments._fields), build)
+    return define(f"multiply {dtype.name} {tile!r} {arrays!r} {pairs}", len(Arguments._fields), build)
 
 
 def runs_epilogue(b: ir.IRBuilder, arrays: Arrays, rows: ir.Value, columns: ir.Value) -> ir.Value:
@@ -76,11 +77,20 @@ def runs_epilogue(b: ir.IRBuilder, arrays: Arrays, rows: ir.Value, columns: ir.V
 
 
 def _register_tile(
-    b: ir.IRBuilder, dtype: np.dtype, arrays: Arrays, it: Arguments, height: int, vectors: int, masked: bool
+    b: ir.IRBuilder,
+    dtype: np.dtype,
+    arrays: Arrays,
+    it: Arguments,
+    height: int,
+    vectors: int,
+    masked: bool,
+    pairs: bool,
 ) -> None:
     """The k loop over ``height`` x ``vectors`` sums in registers, and what becomes of them."""
     tile = arrays.tile
-    scalar, vector, size = lines.ir_type(dtype), lines.ir_type(dtype, tile.lanes), dtype.itemsize
+    vector, size = lines.ir_type(dtype, tile.lanes), dtype.itemsize
+    scalar = I32 if pairs else lines.ir_type(dtype)
+    factors = vec.widen(scalar, tile.lanes)
     full = height > tile.tail
     bases, offsets = _row_addresses(b, it, height) if full else _clamped_rows(b, it, height)
     masks = [lane_mask(b, tile.lanes, it.columns, v) if masked else None for v in range(vectors)]
@@ -115,13 +125,14 @@ def _register_tile(
 
     b.position_at_end(body)
     row_of_b = [
-        read(b, vector, b.add(b_at, I64(v * tile.lanes * size)), size, masks[v]) for v in range(vectors)
+        read(b, factors, b.add(b_at, I64(v * tile.lanes * size)), size, masks[v]) for v in range(vectors)
     ]
     here = [opaque(b, at) for at in a_at] if full else a_at
     for r, (base, offset) in enumerate(offsets):
         x = vec.splat(b, read(b, scalar, b.add(here[base], offset), size), tile.lanes)
         for v in range(vectors):
-            acc[r][v].add_incoming(_multiply_add(b, x, row_of_b[v], acc[r][v], tile.fused), body)
+            product = (b, x, row_of_b[v], acc[r][v])
+            acc[r][v].add_incoming(dot(*product) if pairs else _multiply_add(*product, tile.fused), body)
     k.add_incoming(b.add(k, I64(1)), body)
     b_at.add_incoming(b.add(b_at, it.b_k), body)
     for at, place in zip(a_at, here, strict=True):

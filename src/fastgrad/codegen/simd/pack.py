@@ -23,19 +23,19 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import lines
+from .bfloat16 import rounded_value
 from .blocks import I32, I64, Definition, define, lane_mask, least, loop, read, word, write
 from .tile import SLICE
 
 
-def panels(dtype: np.dtype, lanes: int, width: int, unit: bool) -> Any:
+def panels(dtype: np.dtype, lanes: int, width: int, unit: bool, rounded: bool = False) -> Any:
     """The intrinsic ``tiles(desc, lo, hi)``: pack those slices of the operand that ``desc`` describes; 0.
 
-    ``unit`` promises that the source has unit stride along the extent.
+    ``unit`` promises that the source has unit stride along the extent; ``rounded``: float32 is rounded to bfloat16.
     """
-    copy = (pack_rows if unit else pack_columns)(dtype, lanes, width)
-    function = define(
-        f"panels {dtype.name} {lanes} {width} {unit}", 3, lambda b: _slices(b, dtype, width, unit, copy)
-    )
+    copy = (pack_rows if unit else pack_columns)(dtype, lanes, width, rounded)
+    key = f"panels {dtype.name} {lanes} {width} {unit} {rounded}"
+    function = define(key, 3, lambda b: _slices(b, dtype, width, unit, copy))
 
     @intrinsic
     def tiles(typingctx, desc, lo, hi):  # type: ignore[no-untyped-def]
@@ -80,7 +80,7 @@ def _slices(b: ir.IRBuilder, dtype: np.dtype, width: int, unit: bool, copy: Defi
             )
 
 
-def pack_rows(dtype: np.dtype, lanes: int, width: int) -> Definition:
+def pack_rows(dtype: np.dtype, lanes: int, width: int, rounded: bool = False) -> Definition:
     """copy(source, stride along k, stride along the extent, depth, columns, target) where the extent is contiguous."""
 
     def build(b: ir.IRBuilder) -> None:
@@ -97,12 +97,13 @@ def pack_rows(dtype: np.dtype, lanes: int, width: int) -> Definition:
             for v in range(parts):
                 step = I64(v * lanes * size)
                 value = read(b, vector, b.add(here, step), size, loads[v])
+                value = rounded_value(b, value) if rounded else value
                 write(b, value, b.add(there, step), align, stores[v])
 
-    return define(f"pack_rows {dtype.name} {lanes} {width}", 6, build)
+    return define(f"pack_rows {dtype.name} {lanes} {width} {rounded}", 6, build)
 
 
-def pack_columns(dtype: np.dtype, lanes: int, width: int) -> Definition:
+def pack_columns(dtype: np.dtype, lanes: int, width: int, rounded: bool = False) -> Definition:
     """The same for a source of any strides.
 
     Where k is its unit axis (a transposed row-major matrix, as in dX = dY @ W.T) squares are transposed in registers.
@@ -115,28 +116,30 @@ def pack_columns(dtype: np.dtype, lanes: int, width: int) -> Definition:
         scalar, vector = lines.ir_type(dtype), lines.ir_type(dtype, n)
         last = b.sub(columns, I64(1))
         whole = width % n == 0
-        with b.if_else(b.icmp_signed("==", s_k, I64(size))) as (transposed, strided):
-            with transposed, loop(b, depth, n) as k, loop(b, I64(width), n) as j:
+        with b.if_else(b.icmp_signed("==", s_k, I64(size))) as (turned, strided):
+            with turned, loop(b, depth, n) as k, loop(b, I64(width), n) as j:
                 mask = lane_mask(b, n, b.sub(depth, k), 0)
                 square = []
                 for c in range(n):
                     column = b.mul(s_along, least(b, b.add(j, I64(c)), last))
                     here = b.add(b.add(source, column), b.mul(k, I64(size)))
-                    square.append(read(b, vector, here, size, mask))
+                    value = read(b, vector, here, size, mask)
+                    square.append(rounded_value(b, value) if rounded else value)
                 fits = None if whole else lane_mask(b, n, b.sub(I64(width), j), 0)
-                for r, value in enumerate(_transpose(b, square)):
+                for r, value in enumerate(transposed(b, square)):
                     there = b.add(b.mul(b.add(k, I64(r)), I64(width * size)), b.mul(j, I64(size)))
                     with b.if_then(b.icmp_signed("<", b.add(k, I64(r)), depth), likely=True):
                         write(b, value, b.add(target, there), n * size if whole else size, fits)
             with strided, loop(b, depth) as k, loop(b, I64(width)) as j:
                 here = b.add(b.add(source, b.mul(k, s_k)), b.mul(s_along, least(b, j, last)))
                 there = b.mul(b.add(b.mul(k, I64(width)), j), I64(size))
-                write(b, read(b, scalar, here, size), b.add(target, there), size)
+                value = read(b, scalar, here, size)
+                write(b, rounded_value(b, value) if rounded else value, b.add(target, there), size)
 
-    return define(f"pack_columns {dtype.name} {lanes} {width}", 6, build)
+    return define(f"pack_columns {dtype.name} {lanes} {width} {rounded}", 6, build)
 
 
-def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+def transposed(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
     """Transpose a square of vectors: log2(n) rounds, each swapping the off-diagonal halves of blocks twice the size."""
     n, rows = len(rows), list(rows)
     half = 1

@@ -10,6 +10,18 @@ SLICE = 64
 """Rows along K that one tile of a packing step copies; a multiple of the squares that it transposes."""
 
 
+STRIP, RUN = 32, 2048
+"""The same for pairs of bfloat16, both multiples of an AMX tile's 32: where rows lie across K, so many of them at a time (a
+processor follows some 32 streams; 64 at a time read 12 GB/s, 32 17); where they lie along K, so much of each."""
+PAIRS_A_ROW = 16
+"""Pairs of bfloat16 in a row of an AMX tile."""
+AMX_ROWS = AMX_COLUMNS = 32
+"""Of the block of C that four AMX tiles hold."""
+DEPTH, COLUMNS, HELD = 32, 128, 256
+"""AMX: steps of 32 along k in a block; columns of C in a tile of work, rows at most. Blocks of A, of B and the sums then
+take 512, 256 and 128 KB of the second-level cache (2 MB on every processor with AMX so far)."""
+
+
 class Tile(NamedTuple):
     """What fits a machine: a register tile of ``rows`` x (``vectors`` * ``lanes``) sums, ``depth`` rows to a panel.
 

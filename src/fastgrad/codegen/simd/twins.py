@@ -8,29 +8,88 @@ from typing import Any
 
 import numpy as np
 
+from ...core import bfloat16
 from ...core.aval import DTYPES
+from ...core.bfloat16 import UPPER
 from ...core.expr import Line, Map
 from . import lines
 from .gemm import Kind, short_name
 from .probe import probe, probe_twin
-from .tile import SLICE, Tile, Words
+from .tile import AMX_COLUMNS, AMX_ROWS, COLUMNS, PAIRS_A_ROW, RUN, SLICE, STRIP, Tile, Words
 
 
 def namespace(jit: bool = True) -> dict[str, Any]:
     """What a kernel's text names: makers of Numba intrinsics, or without ``jit`` of their plain Python twins."""
     names: dict[str, Any] = {short_name(dtype): dtype for dtype in DTYPES}
     names |= {"Map": Map, "Line": Line, "Tile": Tile, "inf": np.inf, "nan": np.nan}
+    makers: tuple[Callable[..., Any], ...]
     if not jit:
-        return names | {"matmul": matmul_twin, "panels": panels_twin, "probe": probe_twin}
-    from . import macrokernel, pack
+        makers = (matmul_twin, tile_matmul_twin, panels_twin, bfloat16_panels_twin, probe_twin)
+    else:
+        from . import amx, macrokernel, pack, pack_bfloat16
 
-    return names | {"matmul": macrokernel.matmul, "panels": pack.panels, "probe": probe}
+        makers = (macrokernel.matmul, amx.tile_matmul, pack.panels, pack_bfloat16.bfloat16_panels, probe)
+    return names | dict(
+        zip(("matmul", "tile_matmul", "panels", "bfloat16_panels", "probe"), makers, strict=True)
+    )
 
 
 def matmul_twin(
-    dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[Kind, ...], b_unit: bool, folds: int = 0
+    dtype: np.dtype,
+    tile: Tile,
+    epilogue: Map,
+    kinds: tuple[Kind, ...],
+    b_unit: bool,
+    folds: int = 0,
+    pairs: bool = False,
 ) -> Callable[[int, int, int], int]:
     """`macrokernel.matmul` in plain Python: the same arguments, descriptor and tiles; rounds each product."""
+    factor = np.dtype(np.int32) if pairs else dtype
+
+    def factors(w: list[int], at: int, sizes: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        batch, m, n, k = sizes
+        a = _blocked(w[0], factor, (batch, m, k), w[at : at + 4], tile.rows)
+        b_j = 1 if b_unit else w[at + 7]
+        b_strides = [*w[at + 4 : at + 6], b_j, w[at + 6]]
+        b = _blocked(w[1], factor, (batch, n, k), b_strides, tile.width)
+        return (_numbers(a), _numbers(b)) if pairs else (a, b)
+
+    return _product(epilogue, kinds, tile.width, factors, folds)
+
+
+def tile_matmul_twin(tile: Tile, epilogue: Map, kinds: tuple[Kind, ...]) -> Callable[[int, int, int], int]:
+    """`amx.tile_matmul` in plain Python."""
+
+    def factors(w: list[int], at: int, sizes: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        batch, m, n, steps = sizes
+        row, width = PAIRS_A_ROW, AMX_COLUMNS
+        strides = [width * row, row, 1]
+        a = _panels(w[0], (batch, -(-m // AMX_ROWS), steps, AMX_ROWS, row), [*w[at : at + 2], *strides])
+        a = a.transpose(0, 1, 3, 2, 4).reshape(batch, -1, steps * row)[:, :m]
+        b = _panels(w[1], (batch, -(-n // width), steps * row, width), [*w[at + 4 : at + 6], width, 1])
+        b = b.transpose(0, 1, 3, 2).reshape(batch, -1, steps * row)[:, :n]
+        return _numbers(a), _numbers(b)
+
+    return _product(epilogue, kinds, COLUMNS, factors)
+
+
+def _panels(address: int, shape: tuple[int, ...], strides: Sequence[int]) -> np.ndarray:
+    """Packed pairs where they lie."""
+    return _view(address, np.dtype(np.int32), shape, strides)
+
+
+def _numbers(pairs: np.ndarray) -> np.ndarray:
+    """The float32 that pairs of bfloat16 along the last axis are."""
+    halves = np.ascontiguousarray(pairs).view(np.uint32)
+    both = np.stack([halves << np.uint32(16), halves & np.uint32(UPPER)], axis=-1)
+    return both.view(np.float32).reshape(*pairs.shape[:-1], 2 * pairs.shape[-1])
+
+
+def _product(
+    epilogue: Map, kinds: tuple[Kind, ...], columns: int, factors: Callable, folds: int = 0
+) -> Callable[[int, int, int], int]:
+    """The loops of a product, tiles of ``columns``, over what ``factors`` gives: A and B as [batch, m, k], [batch, n, k]."""
+    dtype = epilogue.inputs[0]
     words = Words(len(kinds), len(epilogue.outputs))
     n_arrays = words.operands + words.outputs
     dtypes = [*epilogue.inputs[1 : 1 + words.operands], *(epilogue.dtype(o) for o in epilogue.outputs)]
@@ -42,28 +101,25 @@ def matmul_twin(
         at = desc + 8 * (words.row_block + 1)
         literals = [_view(at + 8 * x, d, (1,), (1,))[0] for x, d in enumerate(literal_dtypes)]
         batch, m, n, k = w[words.sizes : words.a]
-        a = _blocked(w[0], dtype, (batch, m, k), w[words.a : words.a + 4], tile.rows)
-        b_j = 1 if b_unit else w[words.a + 7]
-        b_strides = [*w[words.a + 4 : words.a + 6], b_j, w[words.a + 6]]
-        b = _blocked(w[1], dtype, (batch, n, k), b_strides, tile.width).transpose(0, 2, 1)
+        a, b = factors(w, words.a, (batch, m, n, k))
         arrays = []
         for x, d in enumerate(dtypes):
             at = words.strides(x)
             s_j = w[at + 2] if x < words.operands else 1
             arrays.append(_view(w[2 + x], d, (batch, m, n), [*w[at : at + 2], s_j]))
         row_block = w[words.row_block]
-        blocks, panels = -(-m // row_block), -(-n // tile.width)
+        blocks, panels = -(-m // row_block), -(-n // columns)
         folded = arrays[n_arrays - folds :]
         for t in range(lo, hi):
-            band, j0 = t // panels, t % panels * tile.width
+            band, j0 = t // panels, t % panels * columns
+            s, i0 = band // blocks, band % blocks * row_block
             for array in folded:
-                array[band // blocks, band % blocks, j0 : j0 + tile.width] = 0
-            s, i0, j0 = t // panels // blocks, t // panels % blocks * row_block, t % panels * tile.width
+                array[s, band % blocks, j0 : j0 + columns] = 0
             for i in range(i0, min(m, i0 + row_block)):
-                for j in range(j0, min(n, j0 + tile.width)):
+                for j in range(j0, min(n, j0 + columns)):
                     total = dtype.type(0)
-                    for p in range(k):
-                        total += a[s, i, p] * b[s, p, j]
+                    for p in range(a.shape[2]):
+                        total += a[s, i, p] * b[s, j, p]
                     operands = [x[s, i, j] for x in arrays[: words.operands]]
                     outputs = _evaluate(epilogue, [total, *operands, *literals])
                     for x, (array, value) in enumerate(
@@ -78,8 +134,11 @@ def matmul_twin(
     return tiles
 
 
-def panels_twin(dtype: np.dtype, lanes: int, width: int, unit: bool) -> Callable[[int, int, int], int]:
+def panels_twin(
+    dtype: np.dtype, lanes: int, width: int, unit: bool, rounded: bool = False
+) -> Callable[[int, int, int], int]:
     """`pack.panels` in plain Python."""
+    value = bfloat16.rounded if rounded else np.asarray
 
     def tiles(desc: int, lo: int, hi: int) -> int:
         source, target, batch, extent, k, *strides = _view(desc, np.dtype(np.int64), (8,), (1,)).tolist()
@@ -91,7 +150,44 @@ def panels_twin(dtype: np.dtype, lanes: int, width: int, unit: bool) -> Callable
             for p in range(first, min(k, first + SLICE)):
                 for i in range(count * width):
                     last = dtype.type(0) if unit else x[s, extent - 1, p]
-                    out[s, i // width, p, i % width] = x[s, i, p] if i < extent else last
+                    out[s, i // width, p, i % width] = value(x[s, i, p]) if i < extent else last
+        return 0
+
+    return tiles
+
+
+def bfloat16_panels_twin(
+    order: str, width: int, group: int, unit: str, lanes: int = 16
+) -> Callable[[int, int, int], int]:
+    """`pack_bfloat16.bfloat16_panels` in plain Python; beyond the extent it leaves what was there."""
+    step = STRIP if unit == "extent" else RUN
+
+    def tiles(desc: int, lo: int, hi: int) -> int:
+        source, target, batch, extent, k, *strides = _view(desc, np.dtype(np.int64), (8,), (1,)).tolist()
+        x = _view(source, np.dtype(np.float32), (batch, extent, k), strides)
+        count, slices, pairs = -(-extent // width), -(-k // step), -(-k // (2 * group)) * group
+        alone = 1 if unit == "extent" else count
+        out = _view(
+            target,
+            np.dtype(np.int32),
+            (batch, count, pairs * width),
+            [count * pairs * width, pairs * width, 1],
+        )
+        for t in range(lo, hi):
+            s, only, piece = t // slices // alone, t // slices % alone, t % slices
+            end = min(pairs, (piece + 1) * step // 2)
+            for q in range(count) if unit == "extent" else (only,):
+                for p in range(piece * step // 2, end):
+                    for j in range(min(width, extent - q * width)):
+                        place = p * width + j
+                        if order == "rows":
+                            place = p // PAIRS_A_ROW * width * PAIRS_A_ROW + j * PAIRS_A_ROW + p % PAIRS_A_ROW
+                        both = np.zeros(2, np.float32)
+                        part = x[s, q * width + j, 2 * p : 2 * p + 2]
+                        both[: part.size] = bfloat16.rounded(part)
+                        out[s, q, place] = (
+                            (both.view(np.uint32) >> np.uint32(16)).astype(np.uint16).view(np.int32)[0]
+                        )
         return 0
 
     return tiles
