@@ -60,8 +60,17 @@ def test_float32_within_2_ulp(name):
 
 
 def checked(x: np.ndarray, y: np.ndarray, want: np.ndarray) -> tuple[float, float]:
-    """The largest error in ulp and where it is; infinities, NaNs and signs must be those of the rounded ``want``."""
+    """The largest error in ulp and where it is; infinities, NaNs and signs must be those of the rounded ``want``.
+
+    What differs by 2**-23 of itself or less, which is below 2 ulp, counts only among the points of a stride.
+    """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        if STEP == 1:
+            doubtful = np.abs(y - want) > np.abs(want) * 2.0**-23
+            doubtful |= ~((want > 0) | (want < 0)) | ~np.isfinite(y)
+            x, y, want = x[doubtful], y[doubtful], want[doubtful]
+            if not x.size:
+                return 0.0, 0.0
         rounded = want.astype(F32)
         finite = np.isfinite(rounded)
         error = np.abs(y - want) / np.maximum(2.0**-149, np.exp2(np.frexp(rounded)[1] - 24.0))
