@@ -161,8 +161,7 @@ class Scheduler:
             return None
         top = max(g.level for g in hosts)
         group, *peers = sorted((g for g in hosts if g.level == top), key=lambda g: not g.folds)
-        unread = [g for g in hosts if g.level < top and not g.stores]
-        for peer in (*peers, *unread):
+        for peer in (*peers, *(g for g in hosts if g.level < top and not (g.stores or g.awaited))):
             if group.takes_in(peer):
                 self.merge(group, peer)
         fits = group.room() and all(self.level(a) < group.level for a in arrays if a not in group.values)
@@ -174,6 +173,7 @@ class Scheduler:
             if eqn.outputs[0] not in group.values:
                 self.inline(group, eqn)
         group.stores.update(peer.stores)
+        group.awaited |= peer.awaited
         self.merged[peer] = group
 
     def standing(self, group: Group) -> Group:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -39,6 +39,7 @@ class Group:
     producers: set[Group] = field(default_factory=set)
     operands: tuple[Ref, Ref] | None = None
     step: Routine | Region | None = None  # what stands finished from the start
+    awaited: bool = False  # a barrier stands behind it
     sealed: bool = False  # holds values that no equation of its own computes (copies, fills)
 
     def takes_in(self, peer: Group) -> bool:
@@ -68,8 +69,13 @@ class Group:
         )
 
 
-def finish(group: Group, place: Mapping[Var, Ref]) -> list[Step]:
-    """The steps that a finished group becomes: one, unless it folds to a number or stores more than one kernel may."""
+def finish(group: Group, place: Mapping[Var, Ref]) -> Sequence[Step | None]:
+    """The steps that a finished group becomes: one, unless it folds to a number or stores more than one kernel may.
+
+    A barrier is None: nothing moves over it.
+    """
+    if group.kind == "fence":
+        return [None]
     if group.step is not None:
         return [group.step]
     folded = {var for var, _, _ in group.folds}

@@ -241,6 +241,8 @@ def _barrier(s: Scheduler, eqn: Eqn) -> None:
     waits = s.array_inputs(eqn)
     fence = s.open("fence", (), max((s.level(a) for a in waits), default=-1) + 1)
     fence.producers.update(home for a in waits if (home := s.home.get(a)) is not None)
+    for group in fence.producers:
+        group.awaited = True
     for atom, place, out in zip(values, places, eqn.outputs, strict=True):
         if place is None:
             s.constants[out] = atom if isinstance(atom, Literal) else s.constants[atom]

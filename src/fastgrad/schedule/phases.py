@@ -56,11 +56,14 @@ class _Rows:
         )
 
 
-def phased(steps: Sequence[Step], outputs: Iterable[Buffer]) -> list[Step]:
-    """``steps`` with loops over the same rows joined."""
+def phased(steps: Sequence[Step | None], outputs: Iterable[Buffer]) -> list[Step]:
+    """``steps`` with loops over the same rows joined; over a None, where recomputation begins, nothing moves."""
     joiner = _Joiner()
     for step in steps:
-        joiner.add(step)
+        if step is None:
+            joiner.first = len(joiner.entries)
+        else:
+            joiner.add(step)
     readers: dict[Buffer, int] = {}  # the entry that alone uses a buffer, -1 where several do
     for i, entry in enumerate(joiner.entries):
         for step in entry.parts if isinstance(entry, _Rows) else [entry] if entry else []:
@@ -87,6 +90,7 @@ class _Joiner:
 
     def __init__(self) -> None:
         self.entries: list[Step | _Rows | None] = []
+        self.first = 0  # what may still be joined
         self.writer: dict[Buffer, int] = {}  # the last entry that writes a buffer
         self.touched: set[Buffer] = set()
         self.readers: dict[tuple, int] = {}  # the last entry that reads a buffer by these rows
@@ -147,7 +151,7 @@ class _Joiner:
         if not own.movable or host.k not in (None, k) or own.k not in (None, k) or depth > MAX_DEPTH:
             return False
         parts = (*own.parts, *host.parts)
-        if any(len(p.shape) < k or p.shape[:k] != parts[0].shape[:k] for p in parts):
+        if host.at < self.first or any(len(p.shape) < k or p.shape[:k] != parts[0].shape[:k] for p in parts):
             return False
         if not self.stands(host, own) or not _all_tied(host, own, k):
             return False
@@ -256,9 +260,13 @@ def _is_whole(ref: Ref) -> bool:
 def _tied(written: Ref, read: Ref, k: int) -> bool:
     """Whether each row of ``read`` lies in the same row of ``written``."""
     layout, source = read.layout, written.layout
-    if not _is_whole(written) or any(
-        a.stride != b.stride or a.kind == "zero"
-        for a, b in zip(layout.axes[:k], source.axes[:k], strict=True)
+    if (
+        not _is_whole(written)
+        or len(source.axes) < k
+        or any(
+            a.stride != b.stride or a.kind == "zero"
+            for a, b in zip(layout.axes[:k], source.axes[:k], strict=True)
+        )
     ):
         return False
     reach = [(n - 1) * a.stride for n, a in zip(layout.shape[k:], layout.axes[k:], strict=True)]
