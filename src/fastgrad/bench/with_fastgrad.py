@@ -11,16 +11,20 @@ from .models import CHAIN_LINKS, CHAIN_SCALE, RATES, RESTING_RATE, Model, batch,
 from .timing import Contestant
 
 
-def compiled(model: Model, dtype: Any, threads: int, backend: str = "numba") -> Contestant:
+def compiled(
+    model: Model, dtype: Any, threads: int, backend: str = "numba", precision: str | None = None
+) -> Contestant:
     """`fg.TrainStep`; of the chain `fg.value_and_grad`."""
     import fastgrad as fg
 
     data, loss = batch(model, dtype), _loss(model)
     if model.optimizer is None:
-        both = fg.value_and_grad(loss, backend=backend, threads=threads)
+        both = fg.value_and_grad(loss, backend=backend, threads=threads, precision=precision)
         return Contestant(lambda: both(*data))
     optimizer = {"adam": fg.optim.Adam, "sgd": fg.optim.SGD}[model.optimizer](RATES[model.optimizer])
-    train = fg.TrainStep(loss, parameters(model, dtype), optimizer, backend=backend, threads=threads)
+    train = fg.TrainStep(
+        loss, parameters(model, dtype), optimizer, backend=backend, threads=threads, precision=precision
+    )
 
     def rest() -> None:
         train.state["optimizer"]["lr"][...] = RESTING_RATE
