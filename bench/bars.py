@@ -1,8 +1,9 @@
 """The project's bars: training steps of five models against the best of PyTorch, torch.compile and JAX in the same run.
 
-float32 on two threads and on one, float64 on two. The step of 1024x3, batch 512, is also set against the measured peak: it
-has 8.62 GFLOP, the optimizer's not counted but timed. A few minutes; `fastgrad bench --full` has all contestants, cold
-starts and memory.
+float32 on two threads and on one, float64 on two. The step of 1024x3, batch 512, is also set against the measured peak (it
+has 8.62 GFLOP, the optimizer's not counted but timed) and against itself with ``precision="bfloat16"``.
+
+A few minutes; `fastgrad bench --full` has all contestants, cold starts and memory.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import peaks
 import training
 from common import Report, chosen, race_options, race_parser
 from race import OURS, TITLES, Race, geometric_mean
-from training import FIRST_WITHIN, MODELS
+from training import BFLOAT16, FIRST_WITHIN, MODELS
 
 BARS = {
     "mlp-64-32-10": 6.0,
@@ -25,6 +26,8 @@ BARS = {
 """Times as fast as the best peer, float32 on two threads."""
 MEANS = {("float32", 2): 2.2, ("float32", 1): 2.0, ("float64", 2): 1.5}
 LARGE, LARGE_GFLOP, LARGE_PERCENT = "mlp-1024x3", 8.62, 85.0
+LARGE_BFLOAT16, BFLOAT16_WITHIN = 1.6, 3e-2
+"""Times as fast as float32 with ``precision="bfloat16"``; how far the first losses may lie apart."""
 PEERS = ("torch", "torch-compile", "jax")
 
 
@@ -64,6 +67,14 @@ def steps(report: Report, race: Race, dtype: str, options: Any) -> None:
         print()
 
 
+def bfloat16(report: Report, race: Race) -> None:
+    """The large step in float32 and with products in bfloat16, by turns."""
+    times, _ = race.run(f"{LARGE} | float32", BFLOAT16_WITHIN)
+    if len(times) == 2:
+        what = f"{LARGE}, threads: {race.threads}, bfloat16 {times[BFLOAT16]:.0f} us, float32 {times[OURS]:.0f} us"
+        report.verdict(what, times[OURS] / times[BFLOAT16], LARGE_BFLOAT16, "x", least=True)
+
+
 def main() -> None:
     """Measure and print."""
     it = race_parser(__doc__, rounds=5, seconds=0.15, dtypes=("float32", "float64"))
@@ -76,6 +87,10 @@ def main() -> None:
             if dtype in options.dtypes and threads <= options.threads:
                 with Race(training.__file__, libraries, threads, options) as race:
                     steps(report, race, dtype, options)
+                    race.print_failures()
+            if dtype == "float32" and threads <= options.threads and chosen([f"{LARGE} bfloat16"], options):
+                with Race(training.__file__, (OURS, BFLOAT16), threads, options) as race:
+                    bfloat16(report, race)
                     race.print_failures()
 
 

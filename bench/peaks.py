@@ -25,6 +25,11 @@ def _features() -> dict[str, bool]:
     return dict(binding.get_host_cpu_features())
 
 
+def bfloat16_ratio() -> int:
+    """What bfloat16 products can do beside float32's peak, by the instructions: AMX's tiles 16 times, AVX512_BF16 twice."""
+    return 16 if _features().get("amx-bf16") else 2
+
+
 def _vector() -> tuple[int, int]:
     """Bytes of a vector register, and how many independent sums hide a multiply-add's latency without spilling."""
     on = _features()

@@ -27,6 +27,7 @@ Setup = Callable[[int], Callable[[str], Any]]
 OURS = "fastgrad"
 TITLES = {
     "fastgrad": "fastgrad",
+    "fastgrad-bfloat16": "fastgrad bfloat16",
     "numpy": "NumPy",
     "torch": "PyTorch",
     "torch-compile": "torch.compile",

@@ -17,6 +17,8 @@ from race import OURS, jax_on, serving, torch_on
 from fastgrad.bench.contestant import CONTESTANTS as ENTRIES
 from fastgrad.bench.models import MODELS, Model
 
+BFLOAT16 = "fastgrad-bfloat16"
+"""fastgrad with ``precision="bfloat16"``: products of rounded operands, everything else float32."""
 FIRST_WITHIN = {"float32": 1e-4, "float64": 1e-9}
 
 
@@ -29,7 +31,7 @@ def model_of(name: str) -> Model:
     return Model(name, name, "mlp", tuple(map(int, sizes.split("-"))), int(rows.removeprefix("b")))
 
 
-def _with(entry: str, threads: int) -> Callable[[str], tuple[Callable[[], Any], Any]]:
+def _with(entry: str, threads: int, **options: Any) -> Callable[[str], tuple[Callable[[], Any], Any]]:
     found = ENTRIES[entry]
     if found.package == "torch":
         torch_on(threads)
@@ -39,7 +41,7 @@ def _with(entry: str, threads: int) -> Callable[[str], tuple[Callable[[], Any], 
 
     def setup(case: str) -> tuple[Callable[[], Any], Any]:
         name, dtype = case.split(" | ")
-        contestant = make(model_of(name), np.dtype(dtype).type, threads)
+        contestant = make(model_of(name), np.dtype(dtype).type, threads, **options)
         first = contestant.step()  # at a real learning rate, as all others'
         contestant.rest()
         return contestant.step, first
@@ -48,6 +50,7 @@ def _with(entry: str, threads: int) -> Callable[[str], tuple[Callable[[], Any], 
 
 
 CONTESTANTS = {name: partial(_with, name) for name in (OURS, "torch", "torch-compile", "jax")}
+CONTESTANTS[BFLOAT16] = partial(_with, OURS, precision="bfloat16")
 
 if __name__ == "__main__":
     serving(CONTESTANTS)

@@ -11,23 +11,26 @@ from .models import CHAIN_LINKS, CHAIN_SCALE, RATES, RESTING_RATE, Model, batch,
 from .timing import Contestant
 
 
-def compiled(model: Model, dtype: Any, threads: int, backend: str = "numba") -> Contestant:
+def compiled(
+    model: Model, dtype: Any, threads: int, backend: str = "numba", precision: str | None = None
+) -> Contestant:
     """`fg.TrainStep`; of the chain `fg.value_and_grad`."""
-    step, data = _step(model, dtype, threads, backend), batch(model, dtype)
+    step, data = _step(model, dtype, threads, backend, precision), batch(model, dtype)
     if model.optimizer is None:
         return Contestant(lambda: step(*data))
     return Contestant(lambda: step(*data), lambda: _rest(step))
 
 
-def _step(model: Model, dtype: Any, threads: int, backend: str) -> Any:
+def _step(model: Model, dtype: Any, threads: int, backend: str, precision: str | None = None) -> Any:
     """The training step, or where nothing is trained the function with its gradient."""
     import fastgrad as fg
 
     loss = _loss(model)
     if model.optimizer is None:
-        return fg.value_and_grad(loss, backend=backend, threads=threads)
+        return fg.value_and_grad(loss, backend=backend, threads=threads, precision=precision)
     optimizer = {"adam": fg.optim.Adam, "sgd": fg.optim.SGD}[model.optimizer](RATES[model.optimizer])
-    return fg.TrainStep(loss, parameters(model, dtype), optimizer, backend=backend, threads=threads)
+    weights = parameters(model, dtype)
+    return fg.TrainStep(loss, weights, optimizer, backend=backend, threads=threads, precision=precision)
 
 
 def _rest(step: Any) -> None:

@@ -51,7 +51,7 @@ def _packed(step: Gemm) -> list[Step]:
     if step.precision is not None:
         return lower_bfloat16(step, tile)
     steps: list[Step] = []
-    product = step
+    product = replace(step, kernel=f"registers {tile.rows}x{tile.width}")
     _, _, a_k = step.a.layout.axes
     if (
         n >= WORTH
