@@ -45,7 +45,7 @@ from ..core.loops import StrideKind
 from ..schedule import Computed, Gemm, Indices, Loop, Pack, Ref, Routine, nest
 from .routines import ROUTINES
 from .simd.gemm import gemm_source, pack_source
-from .simd.tile import SLICE, Tile, host_tile
+from .simd.tile import AHEAD, SLICE, Tile, host_tile
 from .target import cpu_features
 from .writer import Word, Writer, scalar_word
 
@@ -393,6 +393,9 @@ def _row_block(step: Gemm, tile: Tile) -> int:
     if step.packed_b is not None:
         pieces = max(pieces, -(-m * k * size // NEAR_A), 2)
     share = -(-m // pieces)
+    if n == 1:  # what `matvec` sums side by side
+        unit = AHEAD if step.a.layout.axes[2].kind == "unit" else AHEAD * tile.lanes
+        return -(-share // unit) * unit
     unit = tile.tail if share < 4 * tile.rows and step.packed_a is None else tile.rows
     return -(-share // unit) * unit
 

@@ -22,8 +22,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from ...core.expr import Map
-from .blocks import I1, I8, I64, Definition, define, greatest, least, loop, word
+from .blocks import I1, I64, Definition, define, greatest, least, loop, scratch, word
 from .epilogue import Arrays, finish
+from .matvec import vector
 from .microkernel import multiply, runs_epilogue
 from .pack import pack_columns, pack_rows
 from .tile import Tile
@@ -41,8 +42,10 @@ def matmul(dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[str, ...], b
     arrays = Arrays(tile, epilogue, kinds)
     copy = (pack_rows if b_unit else pack_columns)(dtype, tile.lanes, tile.width)
     parts = (copy, multiply(dtype, arrays), finish(dtype, arrays))
-    key = f"matmul {dtype.name} {tile!r} {b_unit} {arrays!r}"
-    tiles_function = define(key, 3, lambda b: _tiles(b, dtype, arrays, b_unit, parts))
+    key = f"{dtype.name} {tile!r} {b_unit} {arrays!r}"
+    matrices = define(f"matrices {key}", 3, lambda b: _tiles(b, dtype, arrays, b_unit, parts))
+    one = vector(dtype, arrays, b_unit)
+    tiles_function = define(f"matmul {key}", 3, lambda b: _choose(b, dtype, arrays, b_unit, matrices, one))
 
     @intrinsic
     def tiles(typingctx, desc, lo, hi):  # type: ignore[no-untyped-def]
@@ -53,6 +56,36 @@ def matmul(dtype: np.dtype, tile: Tile, epilogue: Map, kinds: tuple[str, ...], b
         return types.int64(types.int64, types.int64, types.int64), codegen
 
     return tiles
+
+
+def _choose(
+    b: ir.IRBuilder, dtype: np.dtype, arrays: Arrays, b_unit: bool, matrices: Definition, one: Definition
+) -> None:
+    """One column or one row goes to `matvec` where it can be read there as it lies; it may be so at run time alone.
+
+    A row times a B with unit column stride is summed in the order of the register tiles, k ascending.
+    """
+    desc, lo, hi = b.function.args
+    words, tile = arrays.words, arrays.tile
+
+    def equal(x: ir.Value, y: ir.Value | int) -> ir.Value:
+        return b.icmp_signed("==", x, I64(y) if isinstance(y, int) else y)
+
+    m, n = (word(b, desc, words.sizes + x) for x in (1, 2))
+    _, a_block, a_row, a_k, _, b_panel, b_k, b_j = (word(b, desc, words.a + x) for x in range(8))
+    b_j = I64(1) if b_unit else b_j
+    dotted = b.and_(equal(a_k, 1), equal(b_k, 1))
+    plain_a = equal(a_block, b.mul(a_row, I64(tile.rows)))
+    plain_b = equal(b_panel, b.mul(b_j, I64(tile.width)))
+    down = b.and_(b.and_(equal(n, 1), plain_a), b.or_(equal(a_row, 1), dotted))
+    dotted_b = b.and_(dotted, I1(not b_unit))
+    across = b.and_(b.and_(equal(m, 1), plain_b), b.or_(equal(b_j, 1), dotted_b))
+    dotted = b.select(down, dotted, dotted_b)
+    with b.if_else(b.or_(down, across)) as (single, several):
+        with single:
+            b.call(one(b.module), [desc, lo, hi, b.zext(down, I64), b.zext(dotted, I64)])
+        with several:
+            b.call(matrices(b.module), [desc, lo, hi])
 
 
 def _tiles(
@@ -82,7 +115,7 @@ def _tiles(
     blocks = b.udiv(b.add(m, b.sub(row_block, I64(1))), row_block)
     panels = b.udiv(b.add(n, I64(tile.width - 1)), I64(tile.width))
     row_bytes = tile.width * size
-    sums, panel = _scratch(b, row_bytes * (tile.held + tile.tail)), _scratch(b, row_bytes * tile.depth)
+    sums, panel = scratch(b, row_bytes * (tile.held + tile.tail)), scratch(b, row_bytes * tile.depth)
     frame = arrays.open_frame(b)
 
     with loop(b, hi, start=lo) as t:
@@ -144,14 +177,14 @@ def _tiles(
                     )
                     left = b.and_(complete, b.not_(runs_epilogue(b, arrays, rows, columns)))
                     with b.if_then(left):
-                        b.call(finish, [frame, desc, i, rows, columns, held])
+                        b.call(finish, [frame, desc, i, rows, columns, held, I64(row_bytes)])
 
 
 @contextmanager
 def _row_steps(
     b: ir.IRBuilder, tile: Tile, first: ir.Value, last: ir.Value
 ) -> Iterator[tuple[ir.Value, ir.Value]]:
-    """``for i, rows in ...``: tiles of ``tile.rows`` while they fit, one of ``tile.middle``, then of at most ``tile.tail``."""
+    """``for i, rows in ...``: of ``tile.rows`` while they fit, one of ``tile.middle``, then at most ``tile.tail``."""
     before = b.block
     head, body, done = (b.append_basic_block(name) for name in ("rows.head", "rows.body", "rows.done"))
     b.branch(head)
@@ -169,10 +202,3 @@ def _row_steps(
     i.add_incoming(b.add(i, rows), b.block)
     b.branch(head)
     b.position_at_end(done)
-
-
-def _scratch(b: ir.IRBuilder, n: int) -> ir.Value:
-    """The address of ``n`` bytes of the stack, on a cache line's bounds."""
-    block = b.alloca(ir.ArrayType(I8, n))
-    block.align = 64
-    return b.ptrtoint(block, I64)

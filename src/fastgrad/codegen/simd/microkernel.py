@@ -121,7 +121,7 @@ def _register_tile(
     for r, (base, offset) in enumerate(offsets):
         x = vec.splat(b, read(b, scalar, b.add(here[base], offset), size), tile.lanes)
         for v in range(vectors):
-            acc[r][v].add_incoming(_multiply_add(b, x, row_of_b[v], acc[r][v], tile.fused), body)
+            acc[r][v].add_incoming(vec.multiply_add(b, x, row_of_b[v], acc[r][v], tile.fused), body)
     k.add_incoming(b.add(k, I64(1)), body)
     b_at.add_incoming(b.add(b_at, it.b_k), body)
     for at, place in zip(a_at, here, strict=True):
@@ -170,7 +170,3 @@ def _clamped_rows(
     """The same for a short tile, whose last row is repeated."""
     last = b.sub(it.rows, I64(1))
     return [it.a], [(0, b.mul(it.a_row, least(b, I64(r), last))) for r in range(height)]
-
-
-def _multiply_add(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value, fused: bool) -> ir.Value:
-    return vec.fma(b, x, y, z) if fused else vec.add(b, vec.mul(b, x, y), z)

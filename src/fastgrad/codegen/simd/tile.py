@@ -9,12 +9,15 @@ import numpy as np
 SLICE = 64
 """Rows along K that one tile of a packing step copies; a multiple of the squares that it transposes."""
 
+AHEAD = 8
+"""Vectors of columns, or rows, that a product with one vector sums side by side: multiply-adds have a latency of four."""
+
 
 class Tile(NamedTuple):
     """What fits a machine: a register tile of ``rows`` x (``vectors`` * ``lanes``) sums, ``depth`` rows to a panel.
 
-    Left-over rows go to a register tile of ``middle`` rows where so many are left (0: there is none), then to tiles of at most
-    ``tail``. ``fused`` says whether the machine has a fused multiply-add (without one ``llvm.fma`` would be a library
+    Left-over rows go to a register tile of ``middle`` rows where so many are left (0: there is none), then to tiles of at
+    most ``tail``. ``fused`` says whether the machine has a fused multiply-add (without one ``llvm.fma`` would be a library
     call a lane).
     """
 
