@@ -116,14 +116,15 @@ def on_registers(
     desc: ir.Value,
     i: ir.Value,
     sums: Sequence[Sequence[ir.Value]],
+    masks: Sequence[ir.Value | None],
 ) -> None:
-    """The epilogue on a full register tile whose first row is row ``i`` of C."""
+    """The epilogue on a full register tile whose first row is row ``i`` of C; ``masks`` of its vectors of columns."""
     here, steps = arrays.rows_at(b, frame, i)
     literals = arrays.literals(b, desc)
     for row in sums:
         of_row = arrays.of_row(b, here)
-        for v, value in enumerate(row):
-            arrays.put(b, value, v, here, of_row, literals)
+        for v, (value, mask) in enumerate(zip(row, masks, strict=True)):
+            arrays.put(b, value, v, here, of_row, literals, mask)
         here = [b.add(p, step) for p, step in zip(here, steps, strict=True)]
 
 

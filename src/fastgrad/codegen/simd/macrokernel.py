@@ -112,21 +112,18 @@ def _tiles(
     a_batch, a_block, a_row, a_k, b_batch, b_panel, b_k, b_j = (at(words.a + x, size) for x in range(8))
     b_j = I64(size) if b_unit else b_j
     row_block = at(words.row_block)
+    plain = b.icmp_signed("==", a_block, b.mul(a_row, I64(tile.rows)))
     blocks = b.udiv(b.add(m, b.sub(row_block, I64(1))), row_block)
     panels = b.udiv(b.add(n, I64(tile.width - 1)), I64(tile.width))
     row_bytes = tile.width * size
     sums, panel = scratch(b, row_bytes * (tile.held + tile.tail)), scratch(b, row_bytes * tile.depth)
     frame = arrays.open_frame(b)
 
-    with loop(b, hi, start=lo) as t:
-        band = b.udiv(t, panels)
-        j = b.mul(b.sub(t, b.mul(band, panels)), I64(tile.width))
-        s = b.udiv(band, blocks)
-        first = b.mul(b.sub(band, b.mul(s, blocks)), row_block)
+    with _places(b, lo, hi, panels, blocks) as (s, block, number):
+        j, first = b.mul(number, I64(tile.width)), b.mul(block, row_block)
         end = least(b, m, b.add(first, row_block))
         columns = least(b, I64(tile.width), b.sub(n, j))
         a_at = b.add(a, b.mul(s, a_batch))
-        number = b.udiv(j, I64(tile.width))
         b_at = b.add(b.add(b_base, b.mul(s, b_batch)), b.mul(number, b_panel))
         arrays.fill_frame(b, frame, desc, s, j)
         packs = I1(1)
@@ -134,9 +131,10 @@ def _tiles(
             height = b.sub(end, first)
             far = b.icmp_unsigned(">", b.mul(k, b_k), I64(FAR))
             split = b.icmp_unsigned("!=", b.and_(b.or_(b_at, b_k), I64(tile.lanes * size - 1)), I64(0))
-            narrow = b.icmp_signed("<", columns, I64(tile.width))
+            part = b.icmp_signed("<", columns, I64(tile.width))
+            part = b.and_(part, b.icmp_signed(">", columns, I64(tile.lanes)))
             packs = b.or_(
-                b.and_(narrow, b.icmp_signed(">=", height, I64(tile.middle or tile.rows))),
+                b.and_(part, b.icmp_signed(">=", height, I64(tile.middle or tile.rows))),
                 b.or_(
                     b.and_(far, b.icmp_signed(">=", height, I64(2 * tile.rows))),
                     b.and_(split, b.icmp_signed(">=", height, I64(4 * tile.rows))),
@@ -153,10 +151,12 @@ def _tiles(
                 depth = least(b, b.sub(k, p), k_block)
                 b_block = b.add(b_at, b.mul(p, b_k))
                 with b.if_then(packs):
-                    b.call(copy, [b_block, b_k, b_j, depth, columns, panel])
+                    narrow = b.icmp_signed("<=", columns, I64(tile.lanes))
+                    reach = b.select(narrow, columns, I64(tile.width))
+                    b.call(copy, [b_block, b_k, b_j, depth, columns, panel, reach])
                 b_block, b_step = b.select(packs, panel, b_block), b.select(packs, I64(row_bytes), b_k)
                 complete = b.icmp_signed(">=", b.add(p, k_block), k)
-                with _row_steps(b, tile, top, last) as (i, rows):
+                with _row_steps(b, tile, top, last, plain) as (i, rows):
                     block = b.udiv(i, I64(tile.rows))
                     row = b.sub(i, b.mul(block, I64(tile.rows)))
                     a_here = b.add(b.add(a_at, b.mul(block, a_block)), b.mul(row, a_row))
@@ -181,10 +181,38 @@ def _tiles(
 
 
 @contextmanager
+def _places(
+    b: ir.IRBuilder, lo: ir.Value, hi: ir.Value, panels: ir.Value, blocks: ir.Value
+) -> Iterator[tuple[ir.Value, ir.Value, ir.Value]]:
+    """``for matrix, row block, panel in ...`` tiles ``lo`` to ``hi``: divided for the first alone, as tiles may be tiny."""
+    counters = [b.alloca(I64) for _ in range(3)]
+    panels, blocks = (greatest(b, x, I64(1)) for x in (panels, blocks))
+    band = b.udiv(lo, panels)
+    s = b.udiv(band, blocks)
+    for at, value in zip(
+        counters, (s, b.sub(band, b.mul(s, blocks)), b.sub(lo, b.mul(band, panels))), strict=True
+    ):
+        b.store(value, at)
+    with loop(b, hi, start=lo):
+        s, block, panel = (b.load(at) for at in counters)
+        yield s, block, panel
+        panel = b.add(panel, I64(1))
+        wrapped = b.icmp_signed("==", panel, panels)
+        block = b.add(block, b.zext(wrapped, I64))
+        next_matrix = b.icmp_signed("==", block, blocks)
+        b.store(b.select(wrapped, I64(0), panel), counters[2])
+        b.store(b.select(next_matrix, I64(0), block), counters[1])
+        b.store(b.add(s, b.zext(next_matrix, I64)), counters[0])
+
+
+@contextmanager
 def _row_steps(
-    b: ir.IRBuilder, tile: Tile, first: ir.Value, last: ir.Value
+    b: ir.IRBuilder, tile: Tile, first: ir.Value, last: ir.Value, plain: ir.Value
 ) -> Iterator[tuple[ir.Value, ir.Value]]:
-    """``for i, rows in ...``: of ``tile.rows`` while they fit, one of ``tile.middle``, then at most ``tile.tail``."""
+    """``for i, rows in ...``: of ``tile.rows`` while they fit, one of ``tile.middle``, then at most ``tile.tail``.
+
+    Where A is ``plain``, so that a register tile may begin anywhere, 16 rows are 8 and 8, not 14 and 2.
+    """
     before = b.block
     head, body, done = (b.append_basic_block(name) for name in ("rows.head", "rows.body", "rows.done"))
     b.branch(head)
@@ -198,6 +226,11 @@ def _row_steps(
     for height in (tile.middle, tile.rows):
         if height:
             rows = b.select(b.icmp_signed(">=", left, I64(height)), I64(height), rows)
+    if tile.middle:
+        twice = b.and_(
+            b.icmp_signed(">", left, I64(tile.rows)), b.icmp_signed("<=", left, I64(2 * tile.middle))
+        )
+        rows = b.select(b.and_(plain, twice), I64(tile.middle), rows)
     yield i, rows
     i.add_incoming(b.add(i, rows), b.block)
     b.branch(head)

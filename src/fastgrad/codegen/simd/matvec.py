@@ -17,7 +17,21 @@ import numpy as np
 from llvmlite import ir
 
 from . import lines, vec
-from .blocks import I32, I64, Definition, define, greatest, lane_mask, least, loop, read, scratch, word, write
+from .blocks import (
+    I32,
+    I64,
+    Definition,
+    define,
+    greatest,
+    lane_mask,
+    least,
+    loop,
+    opaque,
+    read,
+    scratch,
+    word,
+    write,
+)
 from .epilogue import Arrays, finish
 from .tile import AHEAD, Tile
 
@@ -53,11 +67,11 @@ def vector(dtype: np.dtype, arrays: Arrays, b_unit: bool) -> Definition:
         with loop(b, batches, start=b.udiv(lo, count)) as s:
             before = b.mul(s, count)
             first = b.mul(greatest(b, b.sub(lo, before), I64(0)), span)
-            end = least(b, extent, b.mul(least(b, b.sub(hi, before), count), span))
+            end = opaque(b, least(b, extent, b.mul(least(b, b.sub(hi, before), count), span)))
             x_at = b.add(x, b.mul(s, x_batch))
             w_at = b.add(matrix, b.mul(s, w_batch))
             with loop(b, end, step, start=first) as c:
-                here = least(b, I64(step), b.sub(end, c))
+                here = opaque(b, least(b, I64(step), b.sub(end, c)))
                 w = b.add(w_at, b.mul(c, w_step))
                 with b.if_else(dotted) as (inside, across):
                     with inside, loop(b, here, AHEAD) as r:
