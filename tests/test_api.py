@@ -687,10 +687,56 @@ def test_out_that_does_not_fit(backend):
     np.testing.assert_array_equal(other, -1.0)
 
 
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_out_may_be_the_array_of_a_lone_output(backend):
+    one = fg.jit(affine, backend=backend).compile(np.ones(6))
+    out = np.empty(6)
+    assert one(np.arange(6.0), out=out)[0] is out
+    np.testing.assert_array_equal(out, affine(np.arange(6.0)))
+    with pytest.raises(ShapeError, match=r"out\[0\]: expected f64\[6\], got shape \[2, 3\]"):
+        one(np.ones(6), out=np.empty((2, 3)))
+    two = fg.jit(lambda x: (x, x * x), backend=backend).compile(np.ones(6))
+    for bad in (np.empty(6), np.empty((2, 6)), np.array(1.0)):
+        with pytest.raises(ArgumentError, match=r"out takes 2 arrays, got one of shape .*\n.*out=\[a, b"):
+            two(np.ones(6), out=bad)
+
+
+def test_the_entry_sees_itself_whether_outputs_can_be_given():
+    """The native entry and its twin refuse the same calls; nothing is written then."""
+    executable = fg.jit(lambda x, y: (x + y, x - y)).compile(np.ones(6), np.ones(6))
+    workspace = executable.program.native.workspace()
+    memory = np.arange(40.0)
+    x, y, out = memory[0:6], memory[6:12], [memory[12:18], memory[18:24]]
+    locked = np.ones(6)
+    locked.flags.writeable = False
+    before = memory.copy()
+    for entry in (workspace.native_entry, workspace.python_entry):
+        for a, b, c, d in (
+            (x, y, x, out[0]),
+            (x, y, memory[5:11], out[0]),
+            (x, y, out[0], memory[11:17]),
+            (x, y, out[0], out[0]),
+            (x, y, memory[12:18], memory[17:23]),
+            (x, y, memory[17:23], memory[12:18]),
+            (x, y, out[0], locked),
+            (x, y, out[0], memory[0:12:2]),
+        ):
+            assert entry(a, b, c, d, True) is False
+        assert entry(x, y, *out, False) is False
+        assert entry(x, y, y, *out) is False
+        assert entry(x, y, out[0], True) is False
+        np.testing.assert_array_equal(memory, before)
+        assert entry(x, x, *out, True) is None
+        np.testing.assert_array_equal(out, [x + x, x - x])
+        memory[...] = before
+
+
 def test_out_that_overlaps_a_captured_array():
     captured = np.arange(6.0)
     executable = fg.jit(lambda x: (x * 2.0, x + captured)).compile(np.ones(6))
     expected = np.ones(6) + captured
+    with pytest.raises(ArgumentError, match=r"out\[1\]"):
+        executable(np.ones(6), out=[np.empty(6), None])
     out = [captured, np.empty(6)]
     executable(np.ones(6), out=out)
     np.testing.assert_array_equal(out[1], expected)

@@ -68,6 +68,7 @@ MAX_CHUNKS = (1 << CHUNK_BITS) - 1
 """Chunks of a parallel row at most: a ticket is (epoch, first chunk left, end of those left) in one word."""
 
 # The spec that an entry reads: addresses of Python's own objects and functions, the run's arguments, then for each array
-# where its pointer goes, its dtype object, its rank and its extents.
+# (A words) where its pointer goes, its dtype object, its bytes, its rank; its extents follow.
 (S_COUNT, S_PLAN, S_WS, S_IN, S_OUT, S_PC, S_ALLOWANCE, S_RELEASE, S_SAVE, S_RESTORE, S_INCREF, S_NDARRAY, S_NONE, S_FALSE,
- S_TRUE, S_RUN, S_STATUS, SPEC) = range(18)  # fmt: skip
+ S_TRUE, S_RUN, S_STATUS, S_INPUTS, SPEC) = range(19)  # fmt: skip
+A_POINTER, A_DTYPE, A_BYTES, A_RANK, A = range(5)

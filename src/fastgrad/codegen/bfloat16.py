@@ -7,7 +7,8 @@ Three families, the best that the processor has, all on panels that a `Pack` ste
     rounded    float32 arithmetic on operands that are rounded: no faster, the same numbers
 
 Operands are always packed: rounding touches every element anyway, and the microkernels read one order alone. Measured on
-1024 x 1024 x 512 (Xeon with AMX, one core, GFLOP/s without / with packing): float32 196 / 184, tiles 962 / 795, pairs 110 / 105.
+1024 x 1024 x 512 (Xeon with AMX, one core, GFLOP/s without / with packing): float32 196 / 184, tiles 962 / 795, pairs
+110 / 105.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from ..core.loops import Layout
 from ..schedule import Buffer, Gemm, Loop, Pack, Ref, Region, Schedule, Step
 from .bfloat16 import Kernel, as_columns, lower_bfloat16, pack_pairs
 from .simd.gemm import pack_source
-from .simd.tile import SLICE, Tile, host_tile
+from .simd.tile import AHEAD, SLICE, Tile, host_tile
 from .target import cpu_features
 from .writer import Word
 
@@ -116,6 +116,9 @@ def row_block(step: Gemm, tile: Tile) -> int:
     if step.packed_b is not None:
         pieces = max(pieces, -(-m * k * size // NEAR_A), 2)
     share = -(-m // pieces)
+    if n == 1 and step.packed_a is None:  # what `matvec` sums side by side
+        unit = AHEAD if step.a.layout.axes[2].kind == "unit" else AHEAD * tile.lanes
+        return -(-share // unit) * unit
     unit = tile.tail if share < 4 * tile.rows and step.packed_a is None else tile.rows
     return -(-share // unit) * unit
 

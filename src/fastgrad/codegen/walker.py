@@ -305,25 +305,51 @@ def _run(plan, ws, inputs, outputs, pc, allowance):  # type: ignore[no-untyped-d
 
 _BYTES_DATA = bytes.__basicsize__ - 1
 _A_DATA, _A_NDIM, _A_DIMS, _A_DESCR, _A_FLAGS = 16, 24, 32, 56, 64
-_CONTIGUOUS_ALIGNED = 0x0001 | 0x0100
+_CONTIGUOUS_ALIGNED, _WRITEABLE = 0x0001 | 0x0100, 0x0400
+
+
+@_inner
+def _apart(spec, args):  # type: ignore[no-untyped-def]
+    """Whether each output may be written to, and shares no memory with an input or with another output."""
+    inputs = peek(spec + 8 * abi.S_INPUTS)
+    out = spec + 8 * abi.SPEC
+    for i in range(peek(spec + 8 * abi.S_COUNT)):
+        if i >= inputs:
+            if peek32(peek(args + 8 * i) + _A_FLAGS) & _WRITEABLE == 0:
+                return False
+            start = peek(peek(out))
+            end = start + peek(out + 8 * abi.A_BYTES)
+            other = spec + 8 * abi.SPEC
+            for _ in range(i):
+                at = peek(peek(other))
+                if at < end and start < at + peek(other + 8 * abi.A_BYTES):
+                    return False
+                other += 8 * (abi.A + peek(other + 8 * abi.A_RANK))
+        out += 8 * (abi.A + peek(out + 8 * abi.A_RANK))
+    return True
 
 
 def _entry(self, args, count):  # type: ignore[no-untyped-def]
-    """``entry(*arrays)``: None after a run; False when an array is not what the plan expects; True for a status."""
+    """``entry(*arrays)``: None after a run; False when an array is not what the plan expects; True for a status.
+
+    ``True`` as one argument more says that the outputs are somebody's: they must then be writeable and lie apart.
+    """
     spec = peek(self + _BYTES_DATA)
     answer = peek(spec + 8 * abi.S_FALSE)
-    good = count == peek(spec + 8 * abi.S_COUNT)
+    n = peek(spec + 8 * abi.S_COUNT)
+    given = count == n + 1 and peek(args + 8 * n) == peek(spec + 8 * abi.S_TRUE)
+    good = given or count == n
     want = spec + 8 * abi.SPEC
     if good:
-        for i in range(count):
+        for i in range(n):
             array = peek(args + 8 * i)
             if peek(array + 8) != peek(spec + 8 * abi.S_NDARRAY):
                 good = False
                 break
-            ndim = peek(want + 16)
+            ndim = peek(want + 8 * abi.A_RANK)
             flags = peek32(array + _A_FLAGS) & _CONTIGUOUS_ALIGNED
             if (
-                peek(array + _A_DESCR) != peek(want + 8)
+                peek(array + _A_DESCR) != peek(want + 8 * abi.A_DTYPE)
                 or peek32(array + _A_NDIM) != ndim
                 or flags != _CONTIGUOUS_ALIGNED
             ):
@@ -331,10 +357,12 @@ def _entry(self, args, count):  # type: ignore[no-untyped-def]
                 break
             dims = peek(array + _A_DIMS)
             for a in range(ndim):
-                if peek(dims + 8 * a) != peek(want + 24 + 8 * a):
+                if peek(dims + 8 * a) != peek(want + 8 * (abi.A + a)):
                     good = False
             poke(peek(want), peek(array + _A_DATA))
-            want += 24 + 8 * ndim
+            want += 8 * (abi.A + ndim)
+    if good and given:
+        good = _apart(spec, args)
     if good:
         poke(peek(spec + 8 * abi.S_PC), 0)
         state = 0

@@ -158,11 +158,12 @@ class Workspace:
         )
         head[abi.S_INCREF], head[abi.S_NDARRAY] = _function("Py_IncRef"), id(np.ndarray)
         head[abi.S_NONE], head[abi.S_FALSE], head[abi.S_TRUE] = id(None), id(False), id(True)
-        head[abi.S_RUN] = native.runtime.run
+        head[abi.S_RUN], head[abi.S_INPUTS] = native.runtime.run, native.n_inputs
         words = head
         for i, aval in enumerate(native.arrays):
             table, k = (self.inputs, i) if i < native.n_inputs else (self.outputs, i - native.n_inputs)
-            words += [table.ctypes.data + 8 * k, id(check_dtype(aval.dtype)), aval.ndim, *aval.shape]
+            dtype = id(check_dtype(aval.dtype))
+            words += [table.ctypes.data + 8 * k, dtype, aval.nbytes, aval.ndim, *aval.shape]
         return np.array(words, np.int64)
 
     def _place(self) -> None:
@@ -179,6 +180,8 @@ class Workspace:
     def python_entry(self, *arrays: Any) -> bool | None:
         """What `codegen.walker._entry` does, through public API alone: its twin, and its stand-in."""
         native, n = self.native, self.native.n_inputs
+        given = len(arrays) == len(native.arrays) + 1 and arrays[-1] is True
+        arrays = arrays[:-1] if given else arrays
         if len(arrays) != len(native.arrays):
             return False
         for i, (array, aval) in enumerate(zip(arrays, native.arrays, strict=True)):
@@ -188,6 +191,10 @@ class Workspace:
                 return False
             table, k = (self.inputs, i) if i < n else (self.outputs, i - n)
             table[k] = array.ctypes.data
+            if given and i >= n and not array.flags.writeable:
+                return False
+            if given and i >= n and any(np.may_share_memory(array, other) for other in arrays[:i]):
+                return False
         self.pc[0] = 0
         status = native.run(*self.arguments, ALLOWANCE_NS)
         self.spec[abi.S_STATUS] = status
@@ -238,6 +245,10 @@ def native_entry_works() -> bool:
     want, other = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.int32)
     workspace = Native(_EMPTY, [Aval((2, 3), np.dtype(np.float32))], 1, (), 1).workspace()
     refused = all(workspace.native_entry(a) is False for a in (other, want.T, want[:, :2], want[0], 1.0))
+    into = Native(_EMPTY, [Aval((2, 3), np.dtype(np.float32))], 0, (), 1).workspace().native_entry
+    locked = want.copy()
+    locked.flags.writeable = False
+    refused = refused and into(locked, True) is False and into(want, True) is None
     return refused and workspace.native_entry(want) is None and workspace.inputs[0] == want.ctypes.data
 
 

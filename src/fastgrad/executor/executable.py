@@ -130,7 +130,8 @@ class Executable:
     """Flat arrays in, a list of fresh arrays out: ``executable(*arrays, out=None)``.
 
     Each array must have the shape and dtype of the graph's input; strides, alignment and byte order are free. With
-    ``out`` (one array an output, contiguous and writable) nothing is allocated.
+    ``out`` (one array an output, contiguous and writable; a lone output's may stand alone) nothing is allocated, and the
+    list holds those. They may overlap inputs, which are copied first then, but not each other.
 
     Attributes: ``graph`` (after the passes), ``address`` (the C entry, see `codegen.abi`).
     """
@@ -172,12 +173,25 @@ class Executable:
         host = Host(refresh=self._captured.refresh)
         self._program = Program([plan], native, time.perf_counter() - start, self.why, host)
 
-    def __call__(self, *arrays: Any, out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+    def __call__(
+        self, *arrays: Any, out: np.ndarray | Sequence[np.ndarray] | None = None
+    ) -> list[np.ndarray]:
         if len(arrays) != len(self.inputs):
             raise ArgumentError(f"{self.graph.name}: takes {len(self.inputs)} arrays, got {len(arrays)}")
         if out is None:
             return self.call(*arrays)
-        return self._into(arrays, out)
+        if isinstance(out, np.ndarray):
+            out = self._lone(out)
+        results = self._try_into(arrays, out)
+        return self._into(arrays, out) if results is None else results
+
+    def _lone(self, out: np.ndarray) -> list[np.ndarray]:
+        if len(self.outputs) != 1:
+            raise ArgumentError(
+                f"{self.graph.name}: out takes {len(self.outputs)} arrays, got one of shape {list(out.shape)}",
+                hint="out=[a, b, ...], one array an output",
+            )
+        return [out]
 
     def _native_call(self, *arrays: Any) -> list[np.ndarray]:
         outputs = self.try_call(arrays)
@@ -212,7 +226,26 @@ class Executable:
             for i, (a, v) in enumerate(zip(arrays, self.inputs, strict=True))
         ]
 
+    def _try_into(self, arrays: Sequence[Any], out: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+        """The hot path into given arrays: the entry itself sees whether they are as planned, writable and apart.
+
+        None, and nothing run, where they are not, or may overlap captured arrays.
+        """
+        if self.backend == "numpy" or len(out) != len(self.outputs):
+            return None
+        if self._captured.held and (set(map(type, out)) != {np.ndarray} or self._captured.overlaps(out)):
+            return None
+        self._captured.refresh()
+        pool = self._pool
+        workspace = pool.take()
+        answer = workspace.entry(*arrays, *out, True)
+        if answer:
+            workspace.finish()
+        pool.give(workspace)
+        return None if answer is False else list(out)
+
     def _into(self, arrays: Sequence[Any], out: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The same for whatever arrays: an error names the first that cannot serve; inputs that overlap are copied."""
         if len(out) != len(self.outputs):
             raise ArgumentError(f"{self.graph.name}: out takes {len(self.outputs)} arrays, got {len(out)}")
         for i, (target, aval) in enumerate(zip(out, self.outputs, strict=True)):

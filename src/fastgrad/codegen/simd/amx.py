@@ -106,7 +106,7 @@ def _tiles(b: ir.IRBuilder, arrays: Arrays, block: Definition, finish: Definitio
                     with b.if_then(complete):
                         rows = least(b, I64(AMX_ROWS), b.sub(end, i))
                         columns = least(b, I64(AMX_COLUMNS), b.sub(end_j, j))
-                        b.call(finish, [frame, desc, i, rows, columns, held])
+                        b.call(finish, [frame, desc, i, rows, columns, held, I64(ROW_BYTES)])
     _call(b, "tilerelease")
 
 

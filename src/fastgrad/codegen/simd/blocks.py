@@ -60,6 +60,13 @@ def greatest(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.icmp_signed(">", x, y), x, y)
 
 
+def scratch(b: ir.IRBuilder, n: int) -> ir.Value:
+    """The address of ``n`` bytes of the stack, on a cache line's bounds."""
+    block = b.alloca(ir.ArrayType(I8, n))
+    block.align = 64
+    return b.ptrtoint(block, I64)
+
+
 def fetch(b: ir.IRBuilder, address: ir.Value) -> ir.Value:
     """Bring the cache line at an address near, which may be anything: into the second-level cache."""
     pointer = b.inttoptr(address, I8.as_pointer())

@@ -142,40 +142,45 @@ def on_registers(
     desc: ir.Value,
     i: ir.Value,
     sums: Sequence[Sequence[ir.Value]],
+    masks: Sequence[ir.Value | None],
 ) -> None:
-    """The epilogue on a full register tile whose first row is row ``i`` of C."""
+    """The epilogue on a full register tile whose first row is row ``i`` of C; ``masks`` of its vectors of columns."""
     here, steps = arrays.rows_at(b, frame, i)
     literals = arrays.literals(b, desc)
     totals: dict[tuple[int, int], ir.Value] = {}
     for row in sums:
         of_row = arrays.of_row(b, here)
-        for v, value in enumerate(row):
-            arrays.put(b, value, v, here, of_row, literals, totals=totals)
+        for v, (value, mask) in enumerate(zip(row, masks, strict=True)):
+            arrays.put(b, value, v, here, of_row, literals, mask, totals)
         here = [b.add(p, step) for p, step in zip(here, steps, strict=True)]
     for (x, v), value in totals.items():
         d = arrays.dtypes[x]
-        write(b, value, b.add(here[x], I64(v * arrays.tile.lanes * d.itemsize)), d.itemsize)
+        write(b, value, b.add(here[x], I64(v * arrays.tile.lanes * d.itemsize)), d.itemsize, masks[v])
 
 
 def finish(dtype: np.dtype, arrays: Arrays) -> Definition:
-    """finish(frame, desc, i, rows, columns, sums): the epilogue over ``rows`` x ``columns`` sums in memory."""
+    """finish(frame, desc, i, rows, columns, sums, step): the epilogue over ``rows`` x ``columns`` sums in memory.
+
+    A row of sums begins ``step`` bytes after the one before; it is read in whole vectors.
+    """
     tile = arrays.tile
 
     def build(b: ir.IRBuilder) -> None:
-        frame, desc, i, rows, columns, sums = b.function.args
+        frame, desc, i, rows, columns, sums, sums_step = b.function.args
         first, steps = arrays.rows_at(b, frame, i)
         literals = arrays.literals(b, desc)
         masks = [lane_mask(b, tile.lanes, columns, v) for v in range(tile.vectors)]
         vector = lines.ir_type(dtype, tile.lanes)
         with loop(b, rows) as r:
             here = [b.add(p, b.mul(r, step)) for p, step in zip(first, steps, strict=True)]
-            row = b.add(sums, b.mul(r, I64(tile.width * dtype.itemsize)))
+            row = b.add(sums, b.mul(r, sums_step))
             of_row = arrays.of_row(b, here)
             for v, mask in enumerate(masks):
-                value = read(b, vector, b.add(row, I64(v * tile.lanes * dtype.itemsize)), 64)
-                arrays.put(b, value, v, here, of_row, literals, mask)
+                with b.if_then(b.icmp_signed(">", columns, I64(v * tile.lanes))):
+                    value = read(b, vector, b.add(row, I64(v * tile.lanes * dtype.itemsize)), dtype.itemsize)
+                    arrays.put(b, value, v, here, of_row, literals, mask)
 
-    return define(f"finish {dtype.name} {tile!r} {arrays!r}", 6, build)
+    return define(f"finish {dtype.name} {tile!r} {arrays!r}", 7, build)
 
 
 def evaluate(b: ir.IRBuilder, epilogue: Map, values: list[ir.Value], n: int) -> list[ir.Value]:

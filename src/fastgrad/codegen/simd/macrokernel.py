@@ -22,8 +22,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from ...core.expr import Map
-from .blocks import I1, I8, I64, Definition, define, greatest, least, loop, word
+from .blocks import I1, I64, Definition, define, greatest, least, loop, scratch, word
 from .epilogue import Arrays, finish
+from .matvec import vector
 from .microkernel import multiply, runs_epilogue
 from .pack import pack_columns, pack_rows
 from .tile import Tile
@@ -52,8 +53,11 @@ def matmul(
     arrays = Arrays(tile, epilogue, kinds, folds)
     copy = (pack_rows if b_unit else pack_columns)(dtype, tile.lanes, tile.width)
     parts = (copy, multiply(dtype, arrays, pairs), finish(dtype, arrays))
-    key = f"matmul {dtype.name} {tile!r} {b_unit} {arrays!r} {pairs}"
-    tiles_function = define(key, 3, lambda b: _tiles(b, dtype, arrays, b_unit, parts))
+    key = f"{dtype.name} {tile!r} {b_unit} {arrays!r} {pairs}"
+    tiles_function = define(f"matrices {key}", 3, lambda b: _tiles(b, dtype, arrays, b_unit, parts))
+    if not folds and not pairs:
+        several, one = tiles_function, vector(dtype, arrays, b_unit)
+        tiles_function = define(f"matmul {key}", 3, lambda b: _choose(b, dtype, arrays, b_unit, several, one))
 
     @intrinsic
     def tiles(typingctx, desc, lo, hi):  # type: ignore[no-untyped-def]
@@ -64,6 +68,36 @@ def matmul(
         return types.int64(types.int64, types.int64, types.int64), codegen
 
     return tiles
+
+
+def _choose(
+    b: ir.IRBuilder, dtype: np.dtype, arrays: Arrays, b_unit: bool, matrices: Definition, one: Definition
+) -> None:
+    """One column or one row goes to `matvec` where it can be read there as it lies; it may be so at run time alone.
+
+    A row times a B with unit column stride is summed in the order of the register tiles, k ascending.
+    """
+    desc, lo, hi = b.function.args
+    words, tile = arrays.words, arrays.tile
+
+    def equal(x: ir.Value, y: ir.Value | int) -> ir.Value:
+        return b.icmp_signed("==", x, I64(y) if isinstance(y, int) else y)
+
+    m, n = (word(b, desc, words.sizes + x) for x in (1, 2))
+    _, a_block, a_row, a_k, _, b_panel, b_k, b_j = (word(b, desc, words.a + x) for x in range(8))
+    b_j = I64(1) if b_unit else b_j
+    dotted = b.and_(equal(a_k, 1), equal(b_k, 1))
+    plain_a = equal(a_block, b.mul(a_row, I64(tile.rows)))
+    plain_b = equal(b_panel, b.mul(b_j, I64(tile.width)))
+    down = b.and_(b.and_(equal(n, 1), plain_a), b.or_(equal(a_row, 1), dotted))
+    dotted_b = b.and_(dotted, I1(not b_unit))
+    across = b.and_(b.and_(equal(m, 1), plain_b), b.or_(equal(b_j, 1), dotted_b))
+    dotted = b.select(down, dotted, dotted_b)
+    with b.if_else(b.or_(down, across)) as (single, several):
+        with single:
+            b.call(one(b.module), [desc, lo, hi, b.zext(down, I64), b.zext(dotted, I64)])
+        with several:
+            b.call(matrices(b.module), [desc, lo, hi])
 
 
 def _tiles(
@@ -90,22 +124,18 @@ def _tiles(
     a_batch, a_block, a_row, a_k, b_batch, b_panel, b_k, b_j = (at(words.a + x, size) for x in range(8))
     b_j = I64(size) if b_unit else b_j
     row_block = at(words.row_block)
+    plain = b.icmp_signed("==", a_block, b.mul(a_row, I64(tile.rows)))
     blocks = b.udiv(b.add(m, b.sub(row_block, I64(1))), row_block)
     panels = b.udiv(b.add(n, I64(tile.width - 1)), I64(tile.width))
     row_bytes = tile.width * size
-    sums, panel = _scratch(b, row_bytes * (tile.held + tile.tail)), _scratch(b, row_bytes * tile.depth)
+    sums, panel = scratch(b, row_bytes * (tile.held + tile.tail)), scratch(b, row_bytes * tile.depth)
     frame = arrays.open_frame(b)
 
-    with loop(b, hi, start=lo) as t:
-        band = b.udiv(t, panels)
-        j = b.mul(b.sub(t, b.mul(band, panels)), I64(tile.width))
-        s = b.udiv(band, blocks)
-        block = b.sub(band, b.mul(s, blocks))
-        first = b.mul(block, row_block)
+    with _places(b, lo, hi, panels, blocks) as (s, block, number):
+        j, first = b.mul(number, I64(tile.width)), b.mul(block, row_block)
         end = least(b, m, b.add(first, row_block))
         columns = least(b, I64(tile.width), b.sub(n, j))
         a_at = b.add(a, b.mul(s, a_batch))
-        number = b.udiv(j, I64(tile.width))
         b_at = b.add(b.add(b_base, b.mul(s, b_batch)), b.mul(number, b_panel))
         arrays.fill_frame(b, frame, desc, s, block, j)
         arrays.clear(b, frame, columns)
@@ -114,9 +144,10 @@ def _tiles(
             height = b.sub(end, first)
             far = b.icmp_unsigned(">", b.mul(k, b_k), I64(FAR))
             split = b.icmp_unsigned("!=", b.and_(b.or_(b_at, b_k), I64(tile.lanes * size - 1)), I64(0))
-            narrow = b.icmp_signed("<", columns, I64(tile.width))
+            part = b.icmp_signed("<", columns, I64(tile.width))
+            part = b.and_(part, b.icmp_signed(">", columns, I64(tile.lanes)))
             packs = b.or_(
-                b.and_(narrow, b.icmp_signed(">=", height, I64(tile.middle or tile.rows))),
+                b.and_(part, b.icmp_signed(">=", height, I64(tile.middle or tile.rows))),
                 b.or_(
                     b.and_(far, b.icmp_signed(">=", height, I64(2 * tile.rows))),
                     b.and_(split, b.icmp_signed(">=", height, I64(4 * tile.rows))),
@@ -137,10 +168,12 @@ def _tiles(
                 depth = least(b, b.sub(k, p), k_block)
                 b_block = b.add(b_at, b.mul(p, b_k))
                 with b.if_then(packs):
-                    b.call(copy, [b_block, b_k, b_j, depth, columns, panel])
+                    narrow = b.icmp_signed("<=", columns, I64(tile.lanes))
+                    reach = b.select(narrow, columns, I64(tile.width))
+                    b.call(copy, [b_block, b_k, b_j, depth, columns, panel, reach])
                 b_block, b_step = b.select(packs, panel, b_block), b.select(packs, I64(row_bytes), b_k)
                 complete = b.icmp_signed(">=", b.add(p, k_block), k)
-                with _row_steps(b, tile, top, last) as (i, rows):
+                with _row_steps(b, tile, top, last, plain) as (i, rows):
                     block = b.udiv(i, I64(tile.rows))
                     row = b.sub(i, b.mul(block, I64(tile.rows)))
                     a_here = b.add(b.add(a_at, b.mul(block, a_block)), b.mul(row, a_row))
@@ -157,14 +190,42 @@ def _tiles(
                     )
                     left = b.and_(complete, b.not_(runs_epilogue(b, arrays, rows, columns)))
                     with b.if_then(left):
-                        b.call(finish, [frame, desc, i, rows, columns, held])
+                        b.call(finish, [frame, desc, i, rows, columns, held, I64(row_bytes)])
+
+
+@contextmanager
+def _places(
+    b: ir.IRBuilder, lo: ir.Value, hi: ir.Value, panels: ir.Value, blocks: ir.Value
+) -> Iterator[tuple[ir.Value, ir.Value, ir.Value]]:
+    """``for matrix, row block, panel in ...`` tiles ``lo`` to ``hi``: divided for the first alone, as tiles may be tiny."""
+    counters = [b.alloca(I64) for _ in range(3)]
+    panels, blocks = (greatest(b, x, I64(1)) for x in (panels, blocks))
+    band = b.udiv(lo, panels)
+    s = b.udiv(band, blocks)
+    for at, value in zip(
+        counters, (s, b.sub(band, b.mul(s, blocks)), b.sub(lo, b.mul(band, panels))), strict=True
+    ):
+        b.store(value, at)
+    with loop(b, hi, start=lo):
+        s, block, panel = (b.load(at) for at in counters)
+        yield s, block, panel
+        panel = b.add(panel, I64(1))
+        wrapped = b.icmp_signed("==", panel, panels)
+        block = b.add(block, b.zext(wrapped, I64))
+        next_matrix = b.icmp_signed("==", block, blocks)
+        b.store(b.select(wrapped, I64(0), panel), counters[2])
+        b.store(b.select(next_matrix, I64(0), block), counters[1])
+        b.store(b.add(s, b.zext(next_matrix, I64)), counters[0])
 
 
 @contextmanager
 def _row_steps(
-    b: ir.IRBuilder, tile: Tile, first: ir.Value, last: ir.Value
+    b: ir.IRBuilder, tile: Tile, first: ir.Value, last: ir.Value, plain: ir.Value
 ) -> Iterator[tuple[ir.Value, ir.Value]]:
-    """``for i, rows in ...``: tiles of ``tile.rows`` while they fit, one of ``middle``, then of ``tail`` at most."""
+    """``for i, rows in ...``: of ``tile.rows`` while they fit, one of ``tile.middle``, then at most ``tile.tail``.
+
+    Where A is ``plain``, so that a register tile may begin anywhere, 16 rows are 8 and 8, not 14 and 2.
+    """
     before = b.block
     head, body, done = (b.append_basic_block(name) for name in ("rows.head", "rows.body", "rows.done"))
     b.branch(head)
@@ -178,14 +239,12 @@ def _row_steps(
     for height in (tile.middle, tile.rows):
         if height:
             rows = b.select(b.icmp_signed(">=", left, I64(height)), I64(height), rows)
+    if tile.middle:
+        twice = b.and_(
+            b.icmp_signed(">", left, I64(tile.rows)), b.icmp_signed("<=", left, I64(2 * tile.middle))
+        )
+        rows = b.select(b.and_(plain, twice), I64(tile.middle), rows)
     yield i, rows
     i.add_incoming(b.add(i, rows), b.block)
     b.branch(head)
     b.position_at_end(done)
-
-
-def _scratch(b: ir.IRBuilder, n: int) -> ir.Value:
-    """The address of ``n`` bytes of the stack, on a cache line's bounds."""
-    block = b.alloca(ir.ArrayType(I8, n))
-    block.align = 64
-    return b.ptrtoint(block, I64)

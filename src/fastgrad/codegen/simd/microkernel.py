@@ -52,10 +52,11 @@ def multiply(dtype: np.dtype, arrays: Arrays, pairs: bool = False) -> Definition
         it = Arguments(*b.function.args)
         narrow = b.icmp_signed("<=", it.columns, I64(tile.lanes))
         part = b.icmp_signed("<", it.columns, I64(tile.width))
-        shapes = [(tile.rows, 1, b.and_(narrow, b.icmp_signed("==", it.rows, I64(tile.rows))), False)]
-        shapes.append((tile.rows, tile.vectors, b.icmp_signed("==", it.rows, I64(tile.rows)), False))
-        if tile.middle:
-            shapes.append((tile.middle, tile.vectors, b.icmp_signed("==", it.rows, I64(tile.middle)), False))
+        shapes = []
+        for height in filter(None, (tile.rows, tile.middle)):
+            here = b.icmp_signed("==", it.rows, I64(height))
+            shapes.append((height, 1, b.and_(narrow, here), True))
+            shapes.append((height, tile.vectors, here, False))
         shapes.append((tile.tail, tile.vectors, part, True))
         end = b.append_basic_block("end")
         for height, vectors, here, masked in shapes:
@@ -72,8 +73,9 @@ def multiply(dtype: np.dtype, arrays: Arrays, pairs: bool = False) -> Definition
 def runs_epilogue(b: ir.IRBuilder, arrays: Arrays, rows: ir.Value, columns: ir.Value) -> ir.Value:
     """Whether ``product`` itself runs the epilogue once its sums are complete: an i1."""
     full = b.icmp_signed(">", rows, I64(arrays.tile.tail))
-    wide = b.icmp_signed("==", columns, I64(arrays.tile.width))
-    return b.and_(b.and_(full, wide), ir.IntType(1)(int(arrays.short_enough)))
+    narrow = b.icmp_signed("<=", columns, I64(arrays.tile.lanes))
+    one_tile = b.or_(narrow, b.icmp_signed("==", columns, I64(arrays.tile.width)))
+    return b.and_(b.and_(full, one_tile), ir.IntType(1)(int(arrays.short_enough)))
 
 
 def _register_tile(
@@ -132,7 +134,7 @@ def _register_tile(
         x = vec.splat(b, read(b, scalar, b.add(here[base], offset), size), tile.lanes)
         for v in range(vectors):
             product = (b, x, row_of_b[v], acc[r][v])
-            acc[r][v].add_incoming(dot(*product) if pairs else _multiply_add(*product, tile.fused), body)
+            acc[r][v].add_incoming(dot(*product) if pairs else vec.multiply_add(*product, tile.fused), body)
     k.add_incoming(b.add(k, I64(1)), body)
     b_at.add_incoming(b.add(b_at, it.b_k), body)
     for at, place in zip(a_at, here, strict=True):
@@ -143,11 +145,11 @@ def _register_tile(
     b.branch(head)
 
     b.position_at_end(done)
-    if full and vectors == tile.vectors and arrays.short_enough:
+    if full and arrays.short_enough:
         direct = b.and_(b.icmp_signed("!=", it.last, I64(0)), runs_epilogue(b, arrays, it.rows, it.columns))
         with b.if_else(direct) as (now, later):
             with now:
-                on_registers(b, arrays, it.frame, it.desc, it.i, acc)
+                on_registers(b, arrays, it.frame, it.desc, it.i, acc, masks)
             with later:
                 _store(b, it.sums, acc, places)
     else:
@@ -181,7 +183,3 @@ def _clamped_rows(
     """The same for a short tile, whose last row is repeated."""
     last = b.sub(it.rows, I64(1))
     return [it.a], [(0, b.mul(it.a_row, least(b, I64(r), last))) for r in range(height)]
-
-
-def _multiply_add(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value, fused: bool) -> ir.Value:
-    return vec.fma(b, x, y, z) if fused else vec.add(b, vec.mul(b, x, y), z)

@@ -2,7 +2,7 @@
 
 A panel is ``width`` columns of B, or as many rows of A; along k it is a sequence of rows of ``width`` elements. Both
 functions copy ``depth`` of those to ``target``, where they lie without a gap. Elements from ``columns`` on are never read:
-they become 0 (`pack_rows`) or repeat the last one (`pack_columns`).
+they become 0 (`pack_rows`) or, up to ``reach``, repeat the last one (`pack_columns`; what lies beyond stays as it is).
 
 `panels` is the kernel of a step that packs a whole operand ahead of its product. Descriptor, int64 words:
 
@@ -15,6 +15,7 @@ A tile is ``SLICE`` of K in all panels of one matrix: rows of the source are rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from . import lines
+from . import lines, vec
 from .bfloat16 import rounded_value
 from .blocks import I32, I64, Definition, define, lane_mask, least, loop, read, word, write
 from .tile import SLICE
@@ -76,15 +77,19 @@ def _slices(b: ir.IRBuilder, dtype: np.dtype, width: int, unit: bool, copy: Defi
                     depth,
                     columns,
                     b.add(there, b.mul(q, panel_bytes)),
+                    I64(width),
                 ],
             )
 
 
 def pack_rows(dtype: np.dtype, lanes: int, width: int, rounded: bool = False) -> Definition:
-    """copy(source, stride along k, stride along the extent, depth, columns, target) where the extent is contiguous."""
+    """copy(source, stride along k, stride along the extent, depth, columns, target, reach), the extent contiguous.
+
+    ``rounded``: numbers become the nearest bfloat16.
+    """
 
     def build(b: ir.IRBuilder) -> None:
-        source, s_k, _, depth, columns, target = b.function.args
+        source, s_k, _, depth, columns, target, _ = b.function.args
         size, vector = dtype.itemsize, lines.ir_type(dtype, lanes)
         parts = -(-width // lanes)
         loads = [lane_mask(b, lanes, columns, v) for v in range(parts)]
@@ -100,58 +105,66 @@ def pack_rows(dtype: np.dtype, lanes: int, width: int, rounded: bool = False) ->
                 value = rounded_value(b, value) if rounded else value
                 write(b, value, b.add(there, step), align, stores[v])
 
-    return define(f"pack_rows {dtype.name} {lanes} {width} {rounded}", 6, build)
+    return define(f"pack_rows {dtype.name} {lanes} {width} {rounded}", 7, build)
 
 
 def pack_columns(dtype: np.dtype, lanes: int, width: int, rounded: bool = False) -> Definition:
     """The same for a source of any strides.
 
-    Where k is its unit axis (a transposed row-major matrix, as in dX = dY @ W.T) squares are transposed in registers.
+    Where k is its unit axis (a transposed row-major matrix, as in dX = dY @ W.T) 16 bytes of each column are loaded at
+    a time: half a vector of columns, or less, is transposed within blocks of 16 bytes, by two rounds of unpacking.
     """
+    size = dtype.itemsize
+    part = 16 // size  # of k
+    n = min(lanes, 2 * part)  # columns
 
     def build(b: ir.IRBuilder) -> None:
-        source, s_k, s_along, depth, columns, target = b.function.args
-        size = dtype.itemsize
-        n = min(lanes, 8)  # LLVM takes minutes over the shuffles of a 16 x 16 square
-        scalar, vector = lines.ir_type(dtype), lines.ir_type(dtype, n)
+        source, s_k, s_along, depth, columns, target, reach = b.function.args
         last = b.sub(columns, I64(1))
         whole = width % n == 0
-        with b.if_else(b.icmp_signed("==", s_k, I64(size))) as (turned, strided):
-            with turned, loop(b, depth, n) as k, loop(b, I64(width), n) as j:
-                mask = lane_mask(b, n, b.sub(depth, k), 0)
-                square = []
-                for c in range(n):
-                    column = b.mul(s_along, least(b, b.add(j, I64(c)), last))
-                    here = b.add(b.add(source, column), b.mul(k, I64(size)))
-                    value = read(b, vector, here, size, mask)
-                    square.append(rounded_value(b, value) if rounded else value)
-                fits = None if whole else lane_mask(b, n, b.sub(I64(width), j), 0)
-                for r, value in enumerate(transposed(b, square)):
-                    there = b.add(b.mul(b.add(k, I64(r)), I64(width * size)), b.mul(j, I64(size)))
-                    with b.if_then(b.icmp_signed("<", b.add(k, I64(r)), depth), likely=True):
-                        write(b, value, b.add(target, there), n * size if whole else size, fits)
-            with strided, loop(b, depth) as k, loop(b, I64(width)) as j:
-                here = b.add(b.add(source, b.mul(k, s_k)), b.mul(s_along, least(b, j, last)))
-                there = b.mul(b.add(b.mul(k, I64(width)), j), I64(size))
-                value = read(b, scalar, here, size)
-                write(b, rounded_value(b, value) if rounded else value, b.add(target, there), size)
+        blocks = b.select(b.icmp_signed("==", s_k, I64(size)), b.and_(depth, I64(-part)), I64(0))
+        with loop(b, blocks, SLICE) as first, loop(b, reach, n) as j:
+            here = [b.add(source, b.mul(s_along, least(b, b.add(j, I64(c)), last))) for c in range(n)]
+            fits = None if whole else lane_mask(b, n, b.sub(I64(width), j), 0)
+            there = b.add(target, b.mul(j, I64(size)))
+            with loop(b, least(b, blocks, b.add(first, I64(SLICE))), part, start=first) as k:
+                along, row = b.mul(k, I64(size)), b.mul(k, I64(width * size))
+                for r, value in enumerate(_transposed(b, dtype, [b.add(h, along) for h in here])):
+                    at = b.add(there, b.add(row, I64(r * width * size)))
+                    value = rounded_value(b, value) if rounded else value
+                    write(b, value, at, n * size if whole else size, fits)
+        with loop(b, depth, start=blocks) as k, loop(b, reach) as j:
+            here = b.add(b.add(source, b.mul(k, s_k)), b.mul(s_along, least(b, j, last)))
+            there = b.mul(b.add(b.mul(k, I64(width)), j), I64(size))
+            value = read(b, lines.ir_type(dtype), here, size)
+            write(b, rounded_value(b, value) if rounded else value, b.add(target, there), size)
 
-    return define(f"pack_columns {dtype.name} {lanes} {width} {rounded}", 6, build)
+    return define(f"pack_columns {dtype.name} {lanes} {width} {rounded}", 7, build)
 
 
-def transposed(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
-    """Transpose a square of vectors: log2(n) rounds, each swapping the off-diagonal halves of blocks twice the size."""
-    n, rows = len(rows), list(rows)
-    half = 1
-    while half < n:
-        low = ir.Constant(ir.VectorType(I32, n), [c if not c & half else n + c - half for c in range(n)])
-        high = ir.Constant(ir.VectorType(I32, n), [c + half if not c & half else n + c for c in range(n)])
-        for r in range(n):
-            if not r & half:
-                upper, lower = rows[r], rows[r + half]
-                rows[r], rows[r + half] = (
-                    b.shuffle_vector(upper, lower, low),
-                    b.shuffle_vector(upper, lower, high),
-                )
-        half *= 2
+def _transposed(b: ir.IRBuilder, dtype: np.dtype, columns: list[ir.Value]) -> list[ir.Value]:
+    """16 bytes from each address, transposed: perfect shuffles, of which machines have the halves as one instruction."""
+    part, n = 16 // dtype.itemsize, len(columns)
+    narrow = [read(b, lines.ir_type(dtype, part), at, dtype.itemsize) for at in columns]
+    rows = []
+    for r in range(part):  # columns r, part + r, ... one behind the other
+        row = narrow[r::part]
+        while len(row) > 1:
+            row = [
+                _shuffled(b, x, y, range(2 * vec.lanes(x.type)))
+                for x, y in zip(row[::2], row[1::2], strict=True)
+            ]
+        rows += row
+    blocks = range(0, n, part)
+    for _ in range(part.bit_length() - 1):
+        pairs = zip(rows[: part // 2], rows[part // 2 :], strict=True)
+        rows = [
+            _shuffled(b, x, y, [at + c + i + s for at in blocks for i in range(part // 2) for s in (0, n)])
+            for x, y in pairs
+            for c in (0, part // 2)
+        ]
     return rows
+
+
+def _shuffled(b: ir.IRBuilder, x: ir.Value, y: ir.Value, lanes: Sequence[int]) -> ir.Value:
+    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))

@@ -24,7 +24,6 @@ from numba.extending import intrinsic
 from . import vec
 from .bfloat16 import paired, rounded_bits
 from .blocks import I32, I64, Definition, define, lane_mask, least, loop, read, word, write
-from .pack import transposed
 from .tile import PAIRS_A_ROW, RUN, STRIP
 
 Order = Literal["columns", "rows"]
@@ -136,7 +135,7 @@ def _panel(b: ir.IRBuilder, order: Order, width: int, group: int, unit: Unit, la
             else:
                 square = [load(b.add(p, I64(r)), j, SIDE) for r in range(SIDE)]
             fits = None if width % SIDE == 0 else lane_mask(b, SIDE, b.sub(I64(width), j), 0)
-            for r, value in enumerate(transposed(b, square)):
+            for r, value in enumerate(_transposed(b, square)):
                 if order == "rows":
                     write(b, value, place(p, b.add(j, I64(r))), SIDE * SIZE)
                     continue
@@ -162,3 +161,21 @@ def _gathered(
         bits = rounded_bits(b, read(b, vec.F32, here, SIZE))
         halves.append(b.select(b.icmp_signed("<", x, depth), bits, I32(0)))
     return paired(b, *halves)
+
+
+def _transposed(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """Transpose a square of vectors: log2(n) rounds, each swapping the off-diagonal halves of blocks twice the size."""
+    n, rows = len(rows), list(rows)
+    half = 1
+    while half < n:
+        low = ir.Constant(ir.VectorType(I32, n), [c if not c & half else n + c - half for c in range(n)])
+        high = ir.Constant(ir.VectorType(I32, n), [c + half if not c & half else n + c for c in range(n)])
+        for r in range(n):
+            if not r & half:
+                upper, lower = rows[r], rows[r + half]
+                rows[r], rows[r + half] = (
+                    b.shuffle_vector(upper, lower, low),
+                    b.shuffle_vector(upper, lower, high),
+                )
+        half *= 2
+    return rows

@@ -9,6 +9,9 @@ import numpy as np
 SLICE = 64
 """Rows along K that one tile of a packing step copies; a multiple of the squares that it transposes."""
 
+AHEAD = 8
+"""Vectors of columns, or rows, that a product with one vector sums side by side: multiply-adds have a latency of four."""
+
 
 STRIP, RUN = 32, 2048
 """The same for pairs of bfloat16, both multiples of an AMX tile's 32: where rows lie across K, so many of them at a time (a

@@ -109,6 +109,11 @@ def div(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.fdiv(x, y, flags=_EXACT)
 
 
+def multiply_add(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value, fused: bool) -> ir.Value:
+    """x * y + z, rounded once where the machine has such an instruction."""
+    return fma(b, x, y, z) if fused else add(b, mul(b, x, y), z)
+
+
 def horner(b: ir.IRBuilder, x: ir.Value, coefficients: tuple[float, ...]) -> ir.Value:
     """c[0] + c[1] x + c[2] x^2 + ... by Horner's rule, one fma a coefficient."""
     *lower, leading = coefficients
