@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Callable
 
 import numpy as np
@@ -13,9 +12,10 @@ import fastgrad as fg
 from fastgrad import autodiff, memory, passes
 from fastgrad.core.aval import aval_of
 from fastgrad.core.graph import Graph
-from fastgrad.memory import ALIGN, Location, MemoryPlan
+from fastgrad.memory import Location, MemoryPlan
 from fastgrad.nn import functional as F
-from fastgrad.schedule import Buffer, Loop, schedule
+from fastgrad.placement import ALIGN, rounded
+from fastgrad.schedule import Buffer, Gemm, Loop, schedule
 from fastgrad.trace import trace
 
 
@@ -149,11 +149,12 @@ def test_in_place_only_where_the_last_reader_is_the_writer(plan):
     for p in plan():
         for new, old in inheritance(p).items():
             step = p.steps[p.intervals[new].first]
-            assert isinstance(step, Loop), "only a loop reads each element before it writes it"
+            assert isinstance(step, Loop | Gemm), "these read each element before they write it"
             [store] = [r for r in step.stores if r.buffer is new]
-            [load] = [r for r in step.loads if r.buffer is old]
-            assert store.layout == load.layout and store.layout.is_contiguous
-            assert new.dtype.itemsize == old.dtype.itemsize
+            [load] = [r for r in step.reads if r.buffer is old]
+            assert load in step.loads, "an element of A or B serves many of C"
+            assert store.layout == load.layout and (isinstance(step, Gemm) or store.layout.is_contiguous)
+            assert new.size == old.size and new.dtype.itemsize == old.dtype.itemsize
 
 
 @plans
@@ -186,13 +187,17 @@ def test_in_place_happens():
 
 def test_the_arena_is_smaller_than_the_sum():
     plan = mlp_plan()
+    heirs = inheritance(plan)
     live = [
-        sum(b.nbytes for b, (first, last) in plan.intervals.items() if first <= i <= last)
+        sum(
+            rounded(b.nbytes)
+            for b, (first, last) in plan.intervals.items()
+            if first + (b in heirs) <= i <= last
+        )
         for i in range(len(plan.steps))
     ]
     assert plan.naive_bytes >= sum(b.nbytes for b in plan.intervals)
-    assert plan.arena_bytes < plan.naive_bytes
-    assert plan.arena_bytes >= max(live) - 32 * 32 * 4, "less than what is alive at once, in-place aside"
+    assert max(live) <= plan.arena_bytes <= 0.6 * plan.naive_bytes
 
 
 def test_a_long_chain_takes_the_memory_of_a_short_one():
@@ -212,82 +217,3 @@ def test_the_plan_prints_its_sizes():
     text = str(plan)
     assert f"arena {plan.arena_bytes} bytes" in text and str(plan.naive_bytes) in text
     assert len(text.splitlines()) == 2 + len(plan.intervals)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_arena_never_hands_out_bytes_twice(seed: int):
-    """Random lives: each region lies apart from those still held; given back whole, the arena is one free region."""
-    rng = random.Random(seed)
-    arena = memory._Arena()
-    held: list[tuple[int, int]] = []
-    for _ in range(400):
-        if held and rng.random() < 0.5:
-            arena.give(*held.pop(rng.randrange(len(held))))
-        else:
-            nbytes = rng.choice([0, 1, 63, 64, 65, rng.randrange(10_000)])
-            offset = arena.take(nbytes)
-            assert offset % ALIGN == 0 and offset + nbytes <= arena.peak
-            for start, size in held:
-                assert offset + max(nbytes, 1) <= start or start + max(size, 1) <= offset
-            held.append((offset, nbytes))
-        gaps = [(o, o + n) for o, n in arena.free]
-        assert gaps == sorted(gaps) and all(a[1] < b[0] for a, b in itertools.pairwise(gaps))
-    for region in held:
-        arena.give(*region)
-    assert arena.free == [(0, arena.peak)]
-
-
-def test_the_arena_picks_the_smallest_gap_that_fits():
-    arena = memory._Arena()
-    regions = [(arena.take(n), n) for n in (640, 64, 128, 64)]
-    arena.give(*regions[0])
-    arena.give(*regions[2])
-    assert arena.take(100) == regions[2][0]
-    assert arena.take(100) == regions[0][0]
-
-
-class NaiveArena:
-    """Best fit by looking at every gap: the twin of `memory._Arena`."""
-
-    def __init__(self) -> None:
-        self.peak = 0
-        self.free: list[tuple[int, int]] = []
-
-    def take(self, nbytes: int) -> int:
-        size = max(ALIGN, -(-nbytes // ALIGN) * ALIGN)
-        fits = [(n, offset) for offset, n in self.free if n >= size]
-        if fits:
-            n, offset = min(fits)
-            self.free = [gap for gap in self.free if gap != (offset, n)]
-            self.free = sorted([*self.free, (offset + size, n - size)] if n > size else self.free)
-            return offset
-        offset = self.free.pop()[0] if self.free and sum(self.free[-1]) == self.peak else self.peak
-        self.peak = offset + size
-        return offset
-
-    def give(self, offset: int, nbytes: int) -> None:
-        gaps = sorted([*self.free, (offset, max(ALIGN, -(-nbytes // ALIGN) * ALIGN))])
-        self.free = gaps[:1]
-        for start, size in gaps[1:]:
-            last, n = self.free[-1]
-            if last + n == start:
-                self.free[-1] = (last, n + size)
-            else:
-                self.free.append((start, size))
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_arena_chooses_as_a_look_at_every_gap_would(seed: int):
-    rng = random.Random(seed)
-    arena, naive = memory._Arena(), NaiveArena()
-    held: list[tuple[int, int]] = []
-    for _ in range(400):
-        if held and rng.random() < 0.5:
-            region = held.pop(rng.randrange(len(held)))
-            arena.give(*region)
-            naive.give(*region)
-        else:
-            nbytes = rng.choice([64, 128, 192, rng.randrange(2_000)])
-            held.append((arena.take(nbytes), nbytes))
-            assert held[-1][0] == naive.take(nbytes)
-        assert (arena.peak, arena.free) == (naive.peak, naive.free)

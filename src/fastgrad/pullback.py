@@ -22,7 +22,7 @@ from .errors import ArgumentError, DTypeError, ShapeError, user_line
 from .executor.cpu import aligned
 from .executor.executable import Executable, check_backend
 from .locks import Lock
-from .memory import ALIGN
+from .placement import ALIGN
 from .signatures import Key, Signatures
 from .trace import inline, trace
 
