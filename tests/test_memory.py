@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastgrad as fg
-from fastgrad import autodiff, memory, passes
+from fastgrad import autodiff, memory, passes, pytree
 from fastgrad.core.aval import aval_of
 from fastgrad.core.graph import Graph
 from fastgrad.memory import Location, MemoryPlan
@@ -99,8 +99,7 @@ plans = pytest.mark.parametrize("plan", [pytest.param(make, id=name) for name, m
 def inheritance(plan: MemoryPlan) -> dict[Buffer, Buffer]:
     """Which buffer took the place of which, in the step where one is born and the other dies."""
     found = {}
-    arena = [b for b in plan.intervals if plan.locations[b].space == "arena"]
-    for old, new in itertools.permutations(arena, 2):
+    for old, new in itertools.permutations(plan.intervals, 2):
         meets = plan.intervals[old].last == plan.intervals[new].first
         if meets and plan.locations[old] == plan.locations[new] and old.size and new.size:
             found[new] = old
@@ -108,12 +107,14 @@ def inheritance(plan: MemoryPlan) -> dict[Buffer, Buffer]:
 
 
 def assert_nothing_is_shared(plan: MemoryPlan) -> None:
-    """Two arena buffers that are alive at one step lie apart, unless one inherits the other's place in that step."""
+    """Two buffers that are alive at one step lie apart, unless one inherits the other's place in that step."""
     heirs = inheritance(plan)
     for a, b in itertools.combinations(plan.intervals, 2):
         (first_a, last_a), (first_b, last_b) = plan.intervals[a], plan.intervals[b]
         alive_together = first_a <= last_b and first_b <= last_a
         if not alive_together or heirs.get(a) is b or heirs.get(b) is a:
+            continue
+        if plan.locations[a].space != plan.locations[b].space:
             continue
         start_a, start_b = plan.locations[a].offset, plan.locations[b].offset
         assert start_a + a.nbytes <= start_b or start_b + b.nbytes <= start_a
@@ -130,8 +131,9 @@ def test_offsets_are_cache_lines_inside_the_arena(plan):
     for p in plan():
         for buffer in p.intervals:
             where = p.locations[buffer]
-            assert where.space == "arena" and where.offset % ALIGN == 0
-            assert 0 <= where.offset <= p.arena_bytes - buffer.nbytes
+            assert where.space in ("arena", "state") and where.offset % ALIGN == 0
+            if where.space == "arena":
+                assert 0 <= where.offset <= p.arena_bytes - buffer.nbytes
 
 
 @plans
@@ -162,14 +164,15 @@ def test_everything_has_one_place(plan):
     for p in plan():
         used = {r.buffer for s in p.steps for r in (*s.reads, *s.writes)}
         assert used <= set(p.locations)
-        assert {b for b in used if p.locations[b].space == "arena"} == set(p.intervals) & used
+        given = {*p.schedule.inputs, *p.schedule.outputs}
+        assert used - given == set(p.intervals) & used
 
 
 def test_state_is_updated_in_place_or_after_its_last_reader():
     for p in train_step_plans():
         places: dict[Location, list[Buffer]] = {}
         for buffer, where in p.locations.items():
-            if where.space == "state":
+            if where.space == "state" and buffer not in p.intervals:
                 places.setdefault(where, []).append(buffer)
         for buffers in places.values():
             for new in buffers:
@@ -177,6 +180,70 @@ def test_state_is_updated_in_place_or_after_its_last_reader():
                 others = [b for b in buffers if b is not new]
                 readers = [i for i, s in enumerate(p.steps) if any(r.buffer in others for r in s.reads)]
                 assert not writers or not readers or max(readers) <= min(writers)
+
+
+def lent(plan: MemoryPlan) -> list[Buffer]:
+    """The values that lie in memory of the state."""
+    return [b for b in plan.intervals if plan.locations[b].space == "state"]
+
+
+def test_gradients_lend_their_memory_until_they_are_written():
+    first, second = train_step_plans()
+    assert lent(first) and not lent(second)
+    known = {first.locations[b] for b in first.schedule.inputs}
+    outputs = [b for b in first.schedule.outputs if first.locations[b].space == "state"]
+    assert not known & {first.locations[b] for b in outputs}
+    written = {
+        b: min(i for i, s in enumerate(first.steps) if b in {r.buffer for r in s.writes}) for b in outputs
+    }
+    for buffer in lent(first):
+        start = first.locations[buffer].offset
+        (lender,) = [
+            b for b in outputs
+            if first.locations[b].offset <= start and start + buffer.nbytes <= first.locations[b].offset + b.nbytes
+        ]  # fmt: skip
+        assert first.intervals[buffer].last < written[lender]
+
+
+def test_training_with_lent_memory_gives_the_same_bits(monkeypatch):
+    def loss(p, x, y):
+        h = np.tanh(x @ p["w1"] + p["b1"])
+        h = F.relu(h @ p["w2"] + p["b2"]) + h
+        return F.cross_entropy(h @ p["w3"] + p["b3"], y)
+
+    rng = np.random.default_rng(0)
+    sizes = {"w1": (20, 37), "w2": (37, 37), "w3": (37, 5), "b1": (37,), "b2": (37,), "b3": (5,)}
+    params = {name: (rng.standard_normal(s) / 6).astype(np.float32) for name, s in sizes.items()}
+    x, y = rng.standard_normal((24, 20)).astype(np.float32), rng.integers(0, 5, 24)
+
+    def train():
+        step = fg.TrainStep(loss, params, fg.optim.Adam(1e-2), threads=2)
+        losses = [step(x, y) for _ in range(5)] + list(step.run(x, y, batch_size=7, shuffle=0))
+        flat = step._state.flat("grads", np.dtype(np.float32))
+        used = sum(-(-g.size // 16) * 16 for g in step.grads.values())
+        gaps = flat.copy()
+        for g in step.grads.values():
+            at = (g.ctypes.data - flat.ctypes.data) // 4
+            gaps[at : at + g.size] = 0
+        assert used == flat.size and not gaps.any(), "gaps between leaves stay zero"
+        return losses, step.snapshot(), len(lent(step.executable.plans[0]))
+
+    losses, snapshot, count = train()
+    monkeypatch.setattr(memory, "lend", lambda blocks, rooms: {})
+    others, other, none = train()
+    assert count and not none
+    np.testing.assert_array_equal(losses, others)
+    for a, b in zip(pytree.flatten(snapshot)[0], pytree.flatten(other)[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_results_and_inputs_lend_nothing():
+    assert not lent(mlp_plan())
+    graph = autodiff.vjp(graph_of(mlp, *MLP), range(1, 5))
+    steps = schedule(passes.run(graph))
+    inputs = [Location("state", 0, 65536 * i) for i in range(len(steps.inputs))]
+    outputs = inputs[: len(steps.outputs)]
+    assert not lent(memory.plan(steps, inputs, outputs, borrow=True))
 
 
 def test_in_place_happens():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from fastgrad import placement
-from fastgrad.placement import ALIGN, Arena, Block, most_alive, place, rounded
+from fastgrad.placement import ALIGN, Arena, Block, Room, lend, most_alive, place, rounded
 
 Plan = Callable[[Sequence[Block]], tuple[list[int], int]]
 PLANS: tuple[Plan, ...] = (place, placement.by_birth, placement.by_size)
@@ -60,6 +60,30 @@ def test_a_block_that_outlives_others_does_not_split_what_comes_after() -> None:
     blocks = [Block(0, 1, 1024), Block(1, 3, 64), Block(2, 3, 2048)]
     assert placement.by_birth(blocks)[1] == 1024 + 64 + 2048
     assert place(blocks) == ([0, 2048, 0], 2048 + 64)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_lent_rooms_hold_blocks_apart_and_only_until_they_are_due(seed: int) -> None:
+    rng = random.Random(seed)
+    blocks = lives(seed)
+    rooms = [Room(rng.randrange(12_000), rng.randrange(70)) for _ in range(6)]
+    found = lend(blocks, rooms)
+    for number, (room, offset) in found.items():
+        block = blocks[number]
+        assert offset % ALIGN == 0 and offset + block.nbytes <= rooms[room].nbytes
+        assert block.last < rooms[room].until
+    for (i, (room, start)), (j, (other, at)) in itertools.combinations(found.items(), 2):
+        a, b = blocks[i], blocks[j]
+        if room == other and a.first <= b.last and b.first <= a.last:
+            assert start + a.nbytes <= at or at + b.nbytes <= start
+    rest = [b for n, b in enumerate(blocks) if n not in found]
+    assert most_alive(rest) <= most_alive(blocks)
+    assert lend(blocks, rooms) == found
+
+
+def test_nothing_is_lent_of_nothing() -> None:
+    assert lend([], [Room(64, 3)]) == lend(lives(1), []) == {}
+    assert lend([Block(0, 4, 64)], [Room(640, 4)]) == {}
 
 
 def test_many_blocks_are_planned_in_the_order_of_their_birth_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 Liveness runs over forward and backward together, so "caching activations" is nothing but values that live across the
 border. A step may write over an operand that dies in it, element for element; what takes one place in turn is one block
-of the arena (`placement`). The steps run in an order in which values die soon (`schedule.order`).
+of the arena (`placement`), or of memory that is written only later: gradients lend theirs to the forward pass. The
+steps run in an order in which values die soon (`schedule.order`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from .core.expr import MapBuilder
 from .core.loops import Layout
 from .errors import GraphError
-from .placement import ALIGN, Block, place, rounded
+from .placement import ALIGN, Block, Room, lend, place, rounded
 from .schedule import Buffer, Gemm, Indices, Loop, Ref, Region, Schedule, Step
 from .schedule.order import ordered
 
@@ -96,11 +97,17 @@ class MemoryPlan:
 
 
 def plan(
-    schedule: Schedule, inputs: Sequence[Location], outputs: Sequence[Location], *, turns: bool = False
+    schedule: Schedule,
+    inputs: Sequence[Location],
+    outputs: Sequence[Location],
+    *,
+    turns: bool = False,
+    borrow: bool = False,
 ) -> MemoryPlan:
     """Place every buffer. An output whose location is an input's (state that is updated) is written last, or in place.
 
-    With ``turns`` a ``carry`` that cannot be written in place goes to ``next`` instead, which takes turns with it.
+    With ``turns`` a ``carry`` that cannot be written in place goes to ``next`` instead, which takes turns with it. With
+    ``borrow`` the memory of outputs in the state that are no inputs serves other values until they are written.
     """
     schedule = _ordered(schedule, inputs, outputs)
     regions = {step: _region(step) for step in schedule.steps if isinstance(step, Region)}
@@ -119,7 +126,8 @@ def plan(
             locations[target] = where
             steps.append(_copy(buffer, target))
     intervals = _liveness(steps, locations, regions)
-    peak = _place(steps, intervals, locations)
+    lenders = [b for b in schedule.outputs if locations[b].space == "state" and locations[b] not in state]
+    peak = _place(steps, intervals, locations, lenders if borrow else ())
     if any(_is_idle(step, locations) for step in steps):
         # Copies of a buffer to its own place: writing over in place costs what is written, no more.
         placed = {b: where for b, where in locations.items() if b not in intervals}
@@ -199,9 +207,12 @@ def _carrying(step: Region, parts: tuple[MemoryPlan, ...], first: int, turns: Se
 
 
 def _place(
-    steps: Sequence[Step], intervals: Mapping[Buffer, Interval], locations: dict[Buffer, Location]
+    steps: Sequence[Step],
+    intervals: Mapping[Buffer, Interval],
+    locations: dict[Buffer, Location],
+    lenders: Sequence[Buffer],
 ) -> int:
-    """Give each buffer of ``intervals`` an offset in the arena; the peak.
+    """Give each buffer of ``intervals`` an offset in the arena, or in what the ``lenders`` lend; the arena's peak.
 
     Buffers of which each is written over the one before are one block, alive from the birth of the first to the end of
     the last.
@@ -222,9 +233,21 @@ def _place(
                 taken_over.add(heir_of)
                 number[buffer] = n = number[heir_of]
                 blocks[n] = blocks[n]._replace(last=last)
-    offsets, peak = place(blocks)
-    locations.update((buffer, Location("arena", 0, offsets[n])) for buffer, n in number.items())
+    lent = lend(blocks, _rooms(steps, lenders))
+    rest = [n for n in range(len(blocks)) if n not in lent]
+    offsets, peak = place([blocks[n] for n in rest])
+    places = {n: Location("arena", 0, offset) for n, offset in zip(rest, offsets, strict=True)}
+    for n, (room, offset) in lent.items():
+        lender = locations[lenders[room]]
+        places[n] = lender._replace(offset=lender.offset + offset)
+    locations.update((buffer, places[n]) for buffer, n in number.items())
     return peak
+
+
+def _rooms(steps: Sequence[Step], lenders: Sequence[Buffer]) -> list[Room]:
+    """What each lender lends: all that it has, until it is written."""
+    first = {ref.buffer: i for i in reversed(range(len(steps))) for ref in steps[i].writes} if lenders else {}
+    return [Room(b.nbytes, first[b]) for b in lenders]
 
 
 def _copy(source: Buffer, target: Buffer) -> Loop:

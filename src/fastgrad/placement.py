@@ -7,18 +7,26 @@ Two plans are made, and the smaller is kept:
                in the smallest such gap (Pisarchyk and Lee 2020, "Efficient memory management for deep neural net
                inference", greedy by size). Quadratic: for plans of up to `MOST` blocks, and only where the first plan is
                larger than what is alive at once, which no plan can go below.
+
+Memory of something that is only written later can be lent until then (`lend`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 ALIGN = 64
 """Bytes: a cache line, and the widest vector."""
 MOST = 768
 """Blocks that are placed by size too: what 100 of them take is half a millisecond, 768 take twenty."""
+
+
+TRIES = 256
+"""Blocks at most that `lend` looks at, and rooms at most for each: a hundred take some two milliseconds."""
 
 
 class Block(NamedTuple):
@@ -27,6 +35,13 @@ class Block(NamedTuple):
     first: int
     last: int
     nbytes: int
+
+
+class Room(NamedTuple):
+    """``nbytes`` of memory that is free before step ``until``."""
+
+    nbytes: int
+    until: int
 
 
 def rounded(nbytes: int) -> int:
@@ -86,28 +101,78 @@ def by_birth(blocks: Sequence[Block]) -> tuple[list[int], int]:
 def by_size(blocks: Sequence[Block]) -> tuple[list[int], int]:
     """Best fit, large blocks first and of equal ones those that live long; see `place`."""
     offsets, peak = [0] * len(blocks), 0
-    placed: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), by offset
+    placed: list[_Placed] = []
     for number in sorted(range(len(blocks)), key=lambda n: _urgency(blocks[n])):
-        first, last, nbytes = blocks[number]
-        size = rounded(nbytes)
-        best, narrowest, reached = -1, 0, 0
-        for start, end, from_, to in placed:
-            if from_ > last or to < first:
-                continue
-            gap = start - reached
-            if gap >= size and (best < 0 or gap < narrowest):
-                best, narrowest = reached, gap
-            if end > reached:
-                reached = end
-        offset = best if best >= 0 else reached
+        offset = _gap(blocks[number], placed)
         offsets[number] = offset
-        peak = max(peak, offset + size)
-        insort(placed, (offset, offset + size, first, last))
+        peak = max(peak, offset + rounded(blocks[number].nbytes))
+        _put(blocks[number], offset, placed)
     return offsets, peak
+
+
+_Placed = tuple[int, int, int, int]
+"""Offset, end, first and last step; kept in order."""
+
+
+def _gap(block: Block, placed: Iterable[_Placed]) -> int:
+    """Where the narrowest gap that takes ``block`` begins, between those placed that are alive with it, or their end."""
+    size = rounded(block.nbytes)
+    best, narrowest, reached = -1, 0, 0
+    for start, end, first, last in placed:
+        if first > block.last or last < block.first:
+            continue
+        gap = start - reached
+        if gap >= size and (best < 0 or gap < narrowest):
+            best, narrowest = reached, gap
+        if end > reached:
+            reached = end
+    return best if best >= 0 else reached
+
+
+def _put(block: Block, offset: int, placed: list[_Placed]) -> None:
+    insort(placed, (offset, offset + rounded(block.nbytes), block.first, block.last))
 
 
 def _urgency(block: Block) -> tuple[int, int, int]:
     return -rounded(block.nbytes), block.first - block.last, block.first
+
+
+def lend(blocks: Sequence[Block], rooms: Sequence[Room]) -> dict[int, tuple[int, int]]:
+    """Which blocks move to which room, at which offset, so that fewer bytes of the others are alive at once.
+
+    Where most bytes are alive the largest block that fits a room moves there, until none does: to the room that is lent
+    for the shortest time.
+
+    >>> lend([Block(0, 1, 64), Block(1, 2, 128), Block(2, 3, 64)], [Room(200, 3), Room(200, 2)])
+    {1: (0, 0), 0: (1, 0)}
+    """
+    if not blocks or not rooms:
+        return {}
+    first, last, nbytes = np.array(blocks, np.int64).T
+    alive = np.zeros(int(last.max()) + 1, np.int64)
+    for block in blocks:
+        alive[block.first : block.last + 1] += rounded(block.nbytes)
+    order = sorted(range(len(rooms)), key=lambda n: (rooms[n].until, rooms[n].nbytes))
+    large, until = (np.array([rooms[n][i] for n in order], np.int64) for i in (0, 1))
+    open_to = (last < until[-1]) & (nbytes <= large.max())
+    held: list[list[_Placed]] = [[] for _ in rooms]
+    found: dict[int, tuple[int, int]] = {}
+    for _ in range(TRIES):
+        worst = int(alive.argmax())
+        there = np.flatnonzero(open_to & (first <= worst) & (worst <= last))
+        if not there.size:
+            break
+        number = int(there[nbytes[there].argmax()])
+        open_to[number] = False
+        block = blocks[number]
+        for i in np.flatnonzero((until > block.last) & (large >= block.nbytes))[:TRIES]:
+            n = order[int(i)]
+            if (offset := _gap(block, held[n])) + block.nbytes <= rooms[n].nbytes:
+                _put(block, offset, held[n])
+                found[number] = n, offset
+                alive[block.first : block.last + 1] -= rounded(block.nbytes)
+                break
+    return found
 
 
 class Arena:

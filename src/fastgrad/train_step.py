@@ -304,7 +304,7 @@ class TrainStep:
         head = [*state.leaf_places("params"), *state.leaf_places("model")]
         head += [state.scalar_place(name) for name in (KEY, COUNT) if name in state]
         tail = [*state.leaf_places("grads"), *state.leaf_places("staged")]
-        first = memory.plan(packed(schedule(graph)), head + pointers, results + tail)
+        first = memory.plan(packed(schedule(graph)), head + pointers, results + tail, borrow=True)
         second = memory.plan(packed(schedule(self._update)), *self._update_places())
         handed = [*avals, *(a.aval for a in graph.outputs[:n_results])]
         repeat: tape.Repeat | None = None
