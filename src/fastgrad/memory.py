@@ -126,7 +126,11 @@ def plan(
             locations[target] = where
             steps.append(_copy(buffer, target))
     intervals = _liveness(steps, locations, regions)
-    lenders = [b for b in schedule.outputs if locations[b].space == "state" and locations[b] not in state]
+    lenders = [
+        buffer
+        for buffer, where in zip(schedule.outputs, outputs, strict=True)
+        if where.space == "state" and where not in state
+    ]
     peak = _place(steps, intervals, locations, lenders if borrow else ())
     if any(_is_idle(step, locations) for step in steps):
         # Copies of a buffer to its own place: writing over in place costs what is written, no more.
