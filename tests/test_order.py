@@ -85,6 +85,15 @@ def test_every_step_finds_what_it_found_before(seed: int) -> None:
     assert ordered(steps, set(buffers[:3]), replaced) == got
 
 
+def test_what_only_looks_whether_to_go_on_comes_first() -> None:
+    labels, x, checked, result = (buffer() for _ in range(4))
+    check = Routine("check_index", step([labels], [], "loop").reads, step([], [checked], "loop").writes, ())
+    steps = [step([], [x], "loop"), check, step([x, checked], [result], "loop")]
+    assert ordered(steps, {labels, result}, {}) == (check, steps[0], steps[2])
+    before = step([], [labels])
+    assert ordered([before, *steps], {result}, {})[:2] == (before, check)
+
+
 def test_what_packs_an_operand_stays_before_its_product() -> None:
     a, panel, other, c = (buffer() for _ in range(4))
     steps = [

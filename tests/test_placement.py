@@ -66,12 +66,12 @@ def test_a_block_that_outlives_others_does_not_split_what_comes_after() -> None:
 def test_lent_rooms_hold_blocks_apart_and_only_until_they_are_due(seed: int) -> None:
     rng = random.Random(seed)
     blocks = lives(seed)
-    rooms = [Room(rng.randrange(12_000), rng.randrange(70)) for _ in range(6)]
+    rooms = [Room(rng.randrange(12_000), rng.choice([0, 0, 9]), rng.randrange(70)) for _ in range(6)]
     found = lend(blocks, rooms)
     for number, (room, offset) in found.items():
         block = blocks[number]
         assert offset % ALIGN == 0 and offset + block.nbytes <= rooms[room].nbytes
-        assert block.last < rooms[room].until
+        assert rooms[room].since <= block.first and block.last < rooms[room].until
     for (i, (room, start)), (j, (other, at)) in itertools.combinations(found.items(), 2):
         a, b = blocks[i], blocks[j]
         if room == other and a.first <= b.last and b.first <= a.last:
@@ -82,8 +82,8 @@ def test_lent_rooms_hold_blocks_apart_and_only_until_they_are_due(seed: int) -> 
 
 
 def test_nothing_is_lent_of_nothing() -> None:
-    assert lend([], [Room(64, 3)]) == lend(lives(1), []) == {}
-    assert lend([Block(0, 4, 64)], [Room(640, 4)]) == {}
+    assert lend([], [Room(64, 0, 3)]) == lend(lives(1), []) == {}
+    assert lend([Block(0, 4, 64)], [Room(640, 0, 4), Room(640, 1, 9)]) == {}
 
 
 def test_many_blocks_are_planned_in_the_order_of_their_birth_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from .errors import GraphError
 from .placement import ALIGN, Block, Room, lend, place, rounded
 from .schedule import Buffer, Gemm, Indices, Loop, Ref, Region, Schedule, Step
 from .schedule.order import ordered
+from .schedule.steps import may_fail
 
 
 class Location(NamedTuple):
@@ -107,7 +108,8 @@ def plan(
     """Place every buffer. An output whose location is an input's (state that is updated) is written last, or in place.
 
     With ``turns`` a ``carry`` that cannot be written in place goes to ``next`` instead, which takes turns with it. With
-    ``borrow`` the memory of outputs in the state that are no inputs serves other values until they are written.
+    ``borrow`` the memory of outputs in the state that are no inputs serves other values until they are written, from where
+    on the run can no longer fail.
     """
     schedule = _ordered(schedule, inputs, outputs)
     regions = {step: _region(step) for step in schedule.steps if isinstance(step, Region)}
@@ -249,9 +251,15 @@ def _place(
 
 
 def _rooms(steps: Sequence[Step], lenders: Sequence[Buffer]) -> list[Room]:
-    """What each lender lends: all that it has, until it is written."""
-    first = {ref.buffer: i for i in reversed(range(len(steps))) for ref in steps[i].writes} if lenders else {}
-    return [Room(b.nbytes, first[b]) for b in lenders]
+    """What each lender lends: all that it has until it is written, but not before the last step that may fail.
+
+    A run that fails leaves everything in the state as it was.
+    """
+    if not lenders:
+        return []
+    first = {ref.buffer: i for i in reversed(range(len(steps))) for ref in steps[i].writes}
+    since = max((i + 1 for i, step in enumerate(steps) if may_fail(step)), default=0)
+    return [Room(b.nbytes, since, first[b]) for b in lenders]
 
 
 def _copy(source: Buffer, target: Buffer) -> Loop:

@@ -38,9 +38,10 @@ class Block(NamedTuple):
 
 
 class Room(NamedTuple):
-    """``nbytes`` of memory that is free before step ``until``."""
+    """``nbytes`` of memory that is free from step ``since`` to before step ``until``."""
 
     nbytes: int
+    since: int
     until: int
 
 
@@ -143,7 +144,7 @@ def lend(blocks: Sequence[Block], rooms: Sequence[Room]) -> dict[int, tuple[int,
     Where most bytes are alive the largest block that fits a room moves there, until none does: to the room that is lent
     for the shortest time.
 
-    >>> lend([Block(0, 1, 64), Block(1, 2, 128), Block(2, 3, 64)], [Room(200, 3), Room(200, 2)])
+    >>> lend([Block(0, 1, 64), Block(1, 2, 128), Block(2, 3, 64)], [Room(200, 0, 3), Room(200, 0, 2)])
     {1: (0, 0), 0: (1, 0)}
     """
     if not blocks or not rooms:
@@ -153,8 +154,8 @@ def lend(blocks: Sequence[Block], rooms: Sequence[Room]) -> dict[int, tuple[int,
     for block in blocks:
         alive[block.first : block.last + 1] += rounded(block.nbytes)
     order = sorted(range(len(rooms)), key=lambda n: (rooms[n].until, rooms[n].nbytes))
-    large, until = (np.array([rooms[n][i] for n in order], np.int64) for i in (0, 1))
-    open_to = (last < until[-1]) & (nbytes <= large.max())
+    large, since, until = np.array([rooms[n] for n in order], np.int64).T
+    open_to = (first >= since.min()) & (last < until[-1]) & (nbytes <= large.max())
     held: list[list[_Placed]] = [[] for _ in rooms]
     found: dict[int, tuple[int, int]] = {}
     for _ in range(TRIES):
@@ -165,7 +166,8 @@ def lend(blocks: Sequence[Block], rooms: Sequence[Room]) -> dict[int, tuple[int,
         number = int(there[nbytes[there].argmax()])
         open_to[number] = False
         block = blocks[number]
-        for i in np.flatnonzero((until > block.last) & (large >= block.nbytes))[:TRIES]:
+        fit = (since <= block.first) & (until > block.last) & (large >= block.nbytes)
+        for i in np.flatnonzero(fit)[:TRIES]:
             n = order[int(i)]
             if (offset := _gap(block, held[n])) + block.nbytes <= rooms[n].nbytes:
                 _put(block, offset, held[n])

@@ -17,7 +17,7 @@ import heapq
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from .steps import Buffer, Pack, Region, Routine, Step
+from .steps import Buffer, Pack, Routine, Step, may_fail
 
 
 @dataclass(eq=False)
@@ -38,13 +38,19 @@ class _Unit:
 
     @property
     def may_fail(self) -> bool:
-        return any(isinstance(step, Routine | Region) for step in self.steps)
+        return any(map(may_fail, self.steps))
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it goes before all others: steps that do nothing but look whether to go on."""
+        return any(isinstance(step, Routine) and step.name == "check_index" for step in self.steps)
 
 
 def ordered(
     steps: Sequence[Step], placed: Set[Buffer], replaced: Mapping[Buffer, Buffer]
 ) -> tuple[Step, ...]:
-    """``steps`` in another valid order, or the same. Routines, which may stop a run with an error, keep theirs.
+    """``steps`` in another valid order, or the same. Steps that may stop a run with an error keep theirs; those that do nothing
+    else come as soon as they can.
 
     ``placed`` are the buffers that have a place whether they are alive or not; ``replaced`` says for a buffer which other
     one it is written over: readers of that one stay before its writers where they are.
@@ -61,7 +67,7 @@ def ordered(
     def is_ready(number: int) -> None:
         unit = units[number]
         heapq.heappush(ready, number)
-        if not unit.births and not unit.needs_room:
+        if unit.is_urgent or not (unit.births or unit.needs_room):
             heapq.heappush(first, number)
         elif not unit.births:
             for buffer in unit.reads - placed:
