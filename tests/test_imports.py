@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("interpreter", "ops"),
     ("numpy", "protocols", "array", "creation", "joining", "operators", "random", "trace", "views"),
     ("autodiff", "batching", "calls", "control", "passes", "pytree"),
-    ("schedule", "memory"),
+    ("schedule", "memory", "placement"),
     ("codegen",),
     ("executor",),
     (

@@ -434,13 +434,14 @@ def test_equal_dtypes_that_are_other_objects():
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_data_that_overlaps_the_state_is_copied_first(backend):
+@pytest.mark.parametrize("n", [4, 64])
+def test_data_that_overlaps_the_state_is_copied_first(backend, n):
     """A step may be fed its own parameters or gradients: it sees them as they were when it was called."""
 
     def loss(p, x):
         return ((x @ p["w"] - 1.0) ** 2).mean()
 
-    params = {"w": np.arange(16.0).reshape(4, 4) / 10}
+    params = {"w": np.arange(float(n * n)).reshape(n, n) / n**3}
     live, copied = (fg.TrainStep(loss, params, SGD(0.05), backend=backend) for _ in range(2))
     for _ in range(3):
         assert live(live.params["w"]) == copied(copied.params["w"].copy())

@@ -1,15 +1,15 @@
 """Schedule -> MemoryPlan: an address for every buffer, before anything runs.
 
 Liveness runs over forward and backward together, so "caching activations" is nothing but values that live across the
-border. Offsets in the one arena are chosen best-fit (the smallest gap that is large enough); a step may write over an
-operand that dies in it, element for element.
+border. A step may write over an operand that dies in it, element for element; what takes one place in turn is one block
+of the arena (`placement`), or of memory that is written only later: gradients lend theirs to the forward pass. The
+steps run in an order in which values die soon (`schedule.order`).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +17,10 @@ import numpy as np
 from .core.expr import MapBuilder
 from .core.loops import Layout
 from .errors import GraphError
-from .schedule import Buffer, Loop, Phases, Ref, Region, Schedule, Step, Unplaced
-
-ALIGN = 64
-"""Bytes: a cache line, and the widest vector."""
+from .placement import ALIGN, Block, Room, lend, place, rounded
+from .schedule import Buffer, Gemm, Loop, Phases, Ref, Region, Schedule, Step, Unplaced
+from .schedule.order import ordered
+from .schedule.steps import may_fail
 
 
 class Location(NamedTuple):
@@ -98,15 +98,24 @@ class MemoryPlan:
 
 
 def plan(
-    schedule: Schedule, inputs: Sequence[Location], outputs: Sequence[Location], *, turns: bool = False
+    schedule: Schedule,
+    inputs: Sequence[Location],
+    outputs: Sequence[Location],
+    *,
+    turns: bool = False,
+    borrow: bool = False,
 ) -> MemoryPlan:
     """Place every buffer. An output whose location is an input's (state that is updated) is written last, or in place.
 
-    With ``turns`` a ``carry`` that cannot be written in place goes to ``next`` instead, which takes turns with it.
+    With ``turns`` a ``carry`` that cannot be written in place goes to ``next`` instead, which takes turns with it. With
+    ``borrow`` the memory of outputs in the state that are no inputs serves other values until they are written, from where
+    on the run can no longer fail.
     """
+    schedule = _ordered(schedule, inputs, outputs)
+    regions = {step: _region(step) for step in schedule.steps if isinstance(step, Region)}
     locations = dict(zip(schedule.inputs, inputs, strict=True))
     steps = list(schedule.steps)
-    state = {where: buffer for buffer, where in locations.items() if where.space in ("state", "carry")}
+    state = {where: buffer for buffer, where in locations.items() if where.space in _WRITTEN_OVER}
     users = _users(steps) if state else {}
     for buffer, where in zip(schedule.outputs, outputs, strict=True):
         old = state.get(where)
@@ -118,16 +127,33 @@ def plan(
             target = Buffer(buffer.size, buffer.dtype)
             locations[target] = where
             steps.append(_copy(buffer, target))
-    regions = {step: _region(step) for step in steps if isinstance(step, Region)}
     intervals = _liveness(steps, locations, regions)
-    peak = _place(steps, intervals, locations)
+    lenders = [
+        buffer
+        for buffer, where in zip(schedule.outputs, outputs, strict=True)
+        if where.space == "state" and where not in state
+    ]
+    peak = _place(steps, intervals, locations, lenders if borrow else ())
     if any(_is_idle(step, locations) for step in steps):
         # Copies of a buffer to its own place: writing over in place costs what is written, no more.
         placed = {b: where for b, where in locations.items() if b not in intervals}
         steps = [step for step in steps if not _is_idle(step, locations)]
         intervals = _liveness(steps, placed, regions)
-    naive = sum(_round(b.nbytes) for b in intervals)
+    naive = sum(rounded(b.nbytes) for b in intervals)
     return MemoryPlan(schedule, tuple(steps), locations, intervals, peak, naive, regions)
+
+
+_WRITTEN_OVER = ("state", "carry")
+
+
+def _ordered(schedule: Schedule, inputs: Sequence[Location], outputs: Sequence[Location]) -> Schedule:
+    """The schedule in the order in which it is planned; what is written over state keeps its place among that's readers."""
+    state = {
+        where: b for b, where in zip(schedule.inputs, inputs, strict=True) if where.space in _WRITTEN_OVER
+    }
+    replaced = {b: state[w] for b, w in zip(schedule.outputs, outputs, strict=True) if w in state}
+    placed = {*schedule.inputs, *schedule.outputs} - replaced.keys()
+    return replace(schedule, steps=ordered(schedule.steps, placed, replaced))
 
 
 def _region(step: Region) -> RegionPlan:
@@ -173,7 +199,7 @@ def _carrying(step: Region, parts: tuple[MemoryPlan, ...], first: int, turns: Se
     locations: dict[Buffer, Location] = {}
     for i, other in enumerate(turns):
         out = step.writes[i].buffer
-        size = _round(out.nbytes)
+        size = rounded(out.nbytes)
         carry.append((end, end + size if other else end))
         end += 2 * size if other else size
         source, held, last, target = (Buffer(out.size, out.dtype) for _ in range(4))
@@ -187,32 +213,53 @@ def _carrying(step: Region, parts: tuple[MemoryPlan, ...], first: int, turns: Se
 
 
 def _place(
-    steps: Sequence[Step], intervals: dict[Buffer, Interval], locations: dict[Buffer, Location]
+    steps: Sequence[Step],
+    intervals: Mapping[Buffer, Interval],
+    locations: dict[Buffer, Location],
+    lenders: Sequence[Buffer],
 ) -> int:
-    """Give each buffer of ``intervals`` an offset in the arena, in the order in which they are born; the peak."""
-    arena = _Arena()
+    """Give each buffer of ``intervals`` an offset in the arena, or in what the ``lenders`` lend; the arena's peak.
+
+    Buffers of which each is written over the one before are one block, alive from the birth of the first to the end of
+    the last.
+    """
     begins: dict[int, list[Buffer]] = {}
-    ends: dict[int, list[Buffer]] = {}
     for buffer, interval in intervals.items():
         begins.setdefault(interval.first, []).append(buffer)
-        ends.setdefault(interval.last, []).append(buffer)
+    blocks: list[Block] = []
+    number: dict[Buffer, int] = {}
     taken_over: set[Buffer] = set()
     for i, step in enumerate(steps):
         for buffer in begins.get(i, ()):
-            heir = _dies_in(step, i, buffer, intervals, taken_over)
-            if heir is not None:
-                locations[buffer] = locations[heir]
-                taken_over.add(heir)
+            heir_of, last = _dies_in(step, i, buffer, intervals, taken_over), intervals[buffer].last
+            if heir_of is None:
+                number[buffer] = len(blocks)
+                blocks.append(Block(i, last, buffer.nbytes))
             else:
-                locations[buffer] = Location("arena", 0, arena.take(buffer.nbytes))
-        for buffer in ends.get(i, ()):
-            if buffer not in taken_over:
-                arena.give(locations[buffer].offset, buffer.nbytes)
-    return arena.peak
+                taken_over.add(heir_of)
+                number[buffer] = n = number[heir_of]
+                blocks[n] = blocks[n]._replace(last=last)
+    lent = lend(blocks, _rooms(steps, lenders))
+    rest = [n for n in range(len(blocks)) if n not in lent]
+    offsets, peak = place([blocks[n] for n in rest])
+    places = {n: Location("arena", 0, offset) for n, offset in zip(rest, offsets, strict=True)}
+    for n, (room, offset) in lent.items():
+        lender = locations[lenders[room]]
+        places[n] = lender._replace(offset=lender.offset + offset)
+    locations.update((buffer, places[n]) for buffer, n in number.items())
+    return peak
 
 
-def _round(nbytes: int) -> int:
-    return max(ALIGN, -(-nbytes // ALIGN) * ALIGN)
+def _rooms(steps: Sequence[Step], lenders: Sequence[Buffer]) -> list[Room]:
+    """What each lender lends: all that it has until it is written, but not before the last step that may fail.
+
+    A run that fails leaves everything in the state as it was.
+    """
+    if not lenders:
+        return []
+    first = {ref.buffer: i for i in reversed(range(len(steps))) for ref in steps[i].writes}
+    since = max((i + 1 for i, step in enumerate(steps) if may_fail(step)), default=0)
+    return [Room(b.nbytes, since, first[b]) for b in lenders]
 
 
 def _copy(source: Buffer, target: Buffer) -> Loop:
@@ -274,13 +321,35 @@ def _in_place(step: Step, target: Buffer, source: Buffer) -> bool:
     return all(parts[p].map.depends(k, i) for i in same)
 
 
+def _product_in_place(step: Step, target: Buffer, source: Buffer) -> bool:
+    """The same of a product: it loads all operands of an element of C, and of nothing else, before it stores there.
+
+    ``source`` must be read as such an operand alone: a row of A or B serves many elements.
+    """
+    if not isinstance(step, Gemm) or target.size != source.size:
+        return False
+    reads = [ref for ref in step.reads if ref.buffer is source]
+    stores = [(k, ref) for k, ref in enumerate(step.stores) if ref.buffer is target]
+    loads = [(i, ref) for i, ref in enumerate(step.loads, 1) if ref.buffer is source]
+    if len(stores) != 1 or len(loads) != 1 or len(reads) != 1:
+        return False
+    [(k, store)], [(i, load)] = stores, loads
+    batch, m, n, _ = step.sizes
+    over, rows, columns = store.layout.axes
+    whole = columns.kind == "unit" and rows.stride == n and (batch == 1 or over.stride == m * n)
+    same = store.layout == load.layout and target.dtype.itemsize == source.dtype.itemsize
+    return whole and same and target.size == batch * m * n and step.map.depends(k, i)
+
+
 def _dies_in(
-    step: Step, i: int, target: Buffer, intervals: dict[Buffer, Interval], gone: set[Buffer]
+    step: Step, i: int, target: Buffer, intervals: Mapping[Buffer, Interval], gone: set[Buffer]
 ) -> Buffer | None:
     """An operand that dies in step ``i`` and whose place ``target`` can take."""
     for ref in step.reads:
         interval = intervals.get(ref.buffer)
-        if interval and interval.last == i and ref.buffer not in gone and _in_place(step, target, ref.buffer):
+        if not interval or interval.last != i or ref.buffer in gone:
+            continue
+        if _in_place(step, target, ref.buffer) or _product_in_place(step, target, ref.buffer):
             return ref.buffer
     return None
 
@@ -310,55 +379,3 @@ def _overwrites_safely(steps: Sequence[Step], users: dict[Buffer, _Users], new: 
     readers = users[old].readers if old in users else []
     later = [i for i in readers if i >= writers[0]]
     return not later or (later == writers and len(writers) == 1 and _in_place(steps[writers[0]], new, old))
-
-
-class _Arena:
-    """Best-fit free list over one growing region: the smallest gap that is large enough, the first of equals.
-
-    Gaps are found by size in a sorted list, neighbours by address in two dicts, so that no operation walks the gaps.
-    """
-
-    def __init__(self) -> None:
-        self.peak = 0
-        self._gaps: list[tuple[int, int]] = []  # (size, offset), sorted; never adjacent to one another
-        self._size_at: dict[int, int] = {}  # where a gap begins -> its size
-        self._start_of: dict[int, int] = {}  # where a gap ends -> where it begins
-
-    @property
-    def free(self) -> list[tuple[int, int]]:
-        """(offset, size) of each gap, in order."""
-        return sorted(self._size_at.items())
-
-    def take(self, nbytes: int) -> int:
-        size = _round(nbytes)
-        i = bisect_left(self._gaps, (size, 0))
-        if i < len(self._gaps):
-            n, offset = self._gaps[i]
-            self._remove(offset)
-            if n > size:
-                self._add(offset + size, n - size)
-            return offset
-        offset = self._start_of.get(self.peak, self.peak)
-        if offset < self.peak:  # the last gap touches the end: grow it
-            self._remove(offset)
-        self.peak = offset + size
-        return offset
-
-    def give(self, offset: int, nbytes: int) -> None:
-        size = _round(nbytes)
-        if offset + size in self._size_at:
-            size += self._remove(offset + size)
-        if offset in self._start_of:
-            offset = self._start_of[offset]
-            size += self._remove(offset)
-        self._add(offset, size)
-
-    def _add(self, offset: int, size: int) -> None:
-        insort(self._gaps, (size, offset))
-        self._size_at[offset], self._start_of[offset + size] = size, offset
-
-    def _remove(self, offset: int) -> int:
-        size = self._size_at.pop(offset)
-        del self._start_of[offset + size]
-        del self._gaps[bisect_left(self._gaps, (size, offset))]
-        return size

@@ -22,8 +22,8 @@ from .errors import ArgumentError, DTypeError, ShapeError, user_line
 from .executor.cpu import aligned
 from .executor.executable import Executable, check_backend
 from .locks import Lock
-from .memory import ALIGN
 from .passes.precision import check_precision
+from .placement import ALIGN
 from .signatures import Key, Signatures
 from .trace import inline, trace
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .core.aval import check_dtype
-from .memory import ALIGN, Location
+from .memory import Location
+from .placement import ALIGN
 
 KEY, COUNT = "key", "count"
 

@@ -134,17 +134,32 @@ class TrainStep:
         """One step on a batch; the loss before the update (and aux). Fresh arrays."""
         with self._lock.current:
             hot = self._hot
-            if hot is not None:
+            if hot is not None and not self._is_own(batch):
                 results = hot.try_step(batch)
                 if results is not None:
                     return hot.pack(results)
             leaves, structure = pytree.flatten(tuple(batch_item(b) for b in batch))
-            arrays = [batch_array(leaf) for leaf in leaves]
+            arrays = [self._apart(batch_array(leaf)) for leaf in leaves]
             signature = self._signature(structure, arrays)
             results = signature.step(arrays)
             if all(type(a) is np.ndarray for a in batch):
                 self._hot = signature
             return signature.pack(results)
+
+    def _is_own(self, batch: Sequence[Any]) -> bool:
+        """Whether something of ``batch`` is a view of the state: nanoseconds, as it is asked at every step."""
+        owner = self._state.memory.base
+        try:
+            for array in batch:
+                if array.base is owner:
+                    return True
+        except AttributeError:  # no array: left to those who look closely
+            pass
+        return False
+
+    def _apart(self, array: np.ndarray) -> np.ndarray:
+        """``array``, copied if a step would write over it."""
+        return array.copy() if np.may_share_memory(array, self._state.memory) else array
 
     def _signature(self, structure: Any, arrays: Sequence[np.ndarray]) -> StepSignature:
         avals = tuple(aval_of(a) for a in arrays)
@@ -185,8 +200,7 @@ class TrainStep:
         Raises: as a step; labels and indices that depend on the data alone are checked for all rows before the first
         update.
         """
-        data = [batch_array(a) for a in arrays]
-        data = [a.copy() if np.may_share_memory(a, self._state.memory) else a for a in data]
+        data = [self._apart(batch_array(a)) for a in arrays]
         count = common_length(data)
         check_options(count, batch_size, epochs, shuffle, drop_last)
         whole, rest = divmod(count, int(batch_size))
@@ -317,7 +331,7 @@ class TrainStep:
         head = [*state.leaf_places("params"), *state.leaf_places("model")]
         head += [state.scalar_place(name) for name in (KEY, COUNT) if name in state]
         tail = [*state.leaf_places("grads"), *state.leaf_places("staged")]
-        first = memory.plan(packed(schedule(graph)), head + pointers, results + tail)
+        first = memory.plan(packed(schedule(graph)), head + pointers, results + tail, borrow=True)
         second = memory.plan(packed(schedule(self._update)), *self._update_places())
         handed = [*avals, *(a.aval for a in graph.outputs[:n_results])]
         repeat: tape.Repeat | None = None

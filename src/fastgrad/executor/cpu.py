@@ -15,7 +15,7 @@ from ..codegen.runtime import UNITS, runtime
 from ..core.aval import Aval, aval_of, check_dtype
 from ..core.graph import Tracer
 from ..errors import DTypeError, OutOfBoundsError, ShapeError, TraceError
-from ..memory import ALIGN
+from ..placement import ALIGN
 from .tape import Tape
 
 ALLOWANCE_NS = 20_000_000

@@ -255,6 +255,16 @@ class Region:
 Computed = Loop | Phases | Gemm | Pack | Routine
 Step = Computed | Region
 
+INFALLIBLE = frozenset({"cumsum", "permutation"})
+"""Routines that never stop a run: all others look at indices."""
+
+
+def may_fail(step: Step) -> bool:
+    """Whether ``step``, or one inside it, may stop the run with an error."""
+    if isinstance(step, Region):
+        return any(may_fail(inner) for part in step.parts for inner in part.steps)
+    return isinstance(step, Routine) and step.name not in INFALLIBLE
+
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
