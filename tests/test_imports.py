@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "state",
         "step_signature",
         "step_loss",
+        "step_update",
         "inspection",
         "selection",
         "forward",

@@ -45,6 +45,7 @@ from .signatures import Key, Signatures
 from .state import COUNT, KEY, State
 from .step_loss import ModelState, StepLoss
 from .step_signature import StepSignature
+from .step_update import trace_update, update_places
 from .trace import trace
 
 
@@ -121,7 +122,7 @@ class TrainStep:
             self.state["model"] = pytree.unflatten(model.structure, self._state.views("model"))
         if key is not None:
             self.state["random"] = {KEY: self._state.key, COUNT: self._state.count}
-        self._update = passes.run(self._trace_update())
+        self._update = passes.run(trace_update(self.optimizer, self._state))
         self._signatures: Signatures[StepSignature] = Signatures()
         self._checks: Signatures[IndexCheck | bool] = Signatures()
         self._hot: StepSignature | None = None
@@ -269,47 +270,6 @@ class TrainStep:
     def _lowered(self, graph: Graph) -> Graph:
         return lowered(passes.run(graph), self.precision)
 
-    def _trace_update(self) -> Graph:
-        """The optimizer over the flat buffers: parameters, gradients and slots of each dtype, then the scalars.
-
-        After them the new model state, which takes the old one's place, and the count of steps, which grows by one.
-        """
-        opt, state = self.optimizer, self._state
-        dtypes, counted = state.dtypes("params"), [Aval((), np.dtype(np.int64))] * (COUNT in state)
-        names = ("params", "grads", *opt.slots)
-
-        def update(*values: Any) -> list[Any]:
-            given = iter(values)
-            buffers = {(name, d): next(given) for d in dtypes for name in names}
-            scalars = opt.advance({name: next(given) for name in opt.scalars})
-            outputs = []
-            grads = opt.scaled([buffers["grads", d] for d in dtypes], scalars)
-            for d, g in zip(dtypes, grads, strict=True):
-                slots = {name: buffers[name, d] for name in opt.slots}
-                p, new = opt.update(buffers["params", d], g, slots, scalars)
-                outputs += [p, *(new[name] for name in opt.slots)]
-            staged = [next(given) for _ in state.dtypes("staged")]
-            return [*outputs, *(scalars[name] for name in opt.advances), *staged, *(n + 1 for n in given)]
-
-        avals = [Aval((state.size("params", d),), d) for d in dtypes for _ in names]
-        avals += [Aval((), np.dtype(np.float64))] * len(opt.scalars)
-        avals += [Aval((state.size("staged", d),), d) for d in state.dtypes("staged")]
-        return trace(update, avals + counted, name="update")
-
-    def _update_places(self) -> tuple[list[Location], list[Location]]:
-        """Where the update's inputs and outputs lie."""
-        state, opt = self._state, self.optimizer
-        scalars = [state.scalar_place(name) for name in opt.scalars]
-        advanced = [state.scalar_place(name) for name in opt.advances]
-        dtypes, kept = state.dtypes("params"), state.dtypes("model")
-        inputs = [state.place(name, d) for d in dtypes for name in ("params", "grads", *opt.slots)]
-        outputs = [state.place(name, d) for d in dtypes for name in ("params", *opt.slots)]
-        count = [state.scalar_place(COUNT)] if COUNT in state else []
-        return (
-            [*inputs, *scalars, *(state.place("staged", d) for d in kept), *count],
-            [*outputs, *advanced, *(state.place("model", d) for d in kept), *count],
-        )
-
     def _build(
         self, graph: Graph, avals: Sequence[Aval], loop: tuple[int, int] | None, tree: Any, why: str
     ) -> StepSignature:
@@ -332,7 +292,7 @@ class TrainStep:
         head += [state.scalar_place(name) for name in (KEY, COUNT) if name in state]
         tail = [*state.leaf_places("grads"), *state.leaf_places("staged")]
         first = memory.plan(packed(schedule(graph)), head + pointers, results + tail, borrow=True)
-        second = memory.plan(packed(schedule(self._update)), *self._update_places())
+        second = memory.plan(packed(schedule(self._update)), *update_places(self.optimizer, self._state))
         handed = [*avals, *(a.aval for a in graph.outputs[:n_results])]
         repeat: tape.Repeat | None = None
         if loop is not None:
