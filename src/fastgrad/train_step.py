@@ -125,7 +125,7 @@ class TrainStep:
         """One step on a batch; the loss before the update (and aux). Fresh arrays."""
         with self._lock.current:
             hot = self._hot
-            if hot is not None and not self._is_own(batch):
+            if hot is not None:
                 results = hot.try_step(batch)
                 if results is not None:
                     return hot.pack(results)
@@ -136,17 +136,6 @@ class TrainStep:
             if all(type(a) is np.ndarray for a in batch):
                 self._hot = signature
             return signature.pack(results)
-
-    def _is_own(self, batch: Sequence[Any]) -> bool:
-        """Whether something of ``batch`` is a view of the state: nanoseconds, as it is asked at every step."""
-        owner = self._state.memory.base
-        try:
-            for array in batch:
-                if array.base is owner:
-                    return True
-        except AttributeError:  # no array: left to those who look closely
-            pass
-        return False
 
     def _apart(self, array: np.ndarray) -> np.ndarray:
         """``array``, copied if a step would write over it."""
@@ -318,7 +307,12 @@ class TrainStep:
         head = [*state.leaf_places("params"), *state.leaf_places("model")]
         head += [state.scalar_place(name) for name in (KEY, COUNT) if name in state]
         tail = [*state.leaf_places("grads"), *state.leaf_places("staged")]
-        first = memory.plan(packed(schedule(graph)), head + pointers, results + tail, borrow=True)
+        first = memory.plan(
+            packed(schedule(graph)),
+            head + pointers,
+            results + tail,
+            borrow=not captured.overlaps([state.memory]),
+        )
         second = memory.plan(packed(schedule(self._update)), *self._update_places())
         handed = [*avals, *(a.aval for a in graph.outputs[:n_results])]
         repeat: tape.Repeat | None = None
@@ -334,7 +328,7 @@ class TrainStep:
         native = Native(built, handed, n_batch, captured.addresses(), self.threads)
         program = Program([first, second], native, time.perf_counter() - start, why)
         workspace = native.workspace(state.address)
-        return StepSignature(graph, handed, tree, None, program, workspace, captured)
+        return StepSignature(graph, handed, tree, None, program, workspace, captured, state.memory.base)
 
     def _interpreted(self, graph: Graph) -> Callable[..., list[np.ndarray]]:
         """The same step in NumPy: the joint graph, then the update, written back into the state."""

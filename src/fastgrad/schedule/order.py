@@ -49,8 +49,8 @@ class _Unit:
 def ordered(
     steps: Sequence[Step], placed: Set[Buffer], replaced: Mapping[Buffer, Buffer]
 ) -> tuple[Step, ...]:
-    """``steps`` in another valid order, or the same. Steps that may stop a run with an error keep theirs; those that do nothing
-    else come as soon as they can.
+    """``steps`` in another valid order, or the same. Steps that may stop a run with an error keep theirs; those that do
+    nothing else come as soon as they can.
 
     ``placed`` are the buffers that have a place whether they are alive or not; ``replaced`` says for a buffer which other
     one it is written over: readers of that one stay before its writers where they are.
