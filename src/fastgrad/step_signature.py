@@ -26,6 +26,7 @@ class StepSignature:
     program: Program | None
     workspace: Workspace | None
     captured: Captured | None = None
+    owner: np.ndarray | None = None  # whose memory the state is
 
     @property
     def native(self) -> Native | None:
@@ -40,7 +41,7 @@ class StepSignature:
         return results[0] if self._scalar else pytree.unflatten(self.tree, results)
 
     def try_step(self, batch: Sequence[Any]) -> list[np.ndarray] | None:
-        """The hot path; None when an array is not exactly as planned."""
+        """The hot path; None when an array is not exactly as planned, or a view of the state, which is written over."""
         if self.interpreted is not None:
             planned = len(batch) == len(self.avals) and all(
                 type(a) is np.ndarray and a.shape == v.shape and a.dtype == v.dtype
@@ -49,6 +50,13 @@ class StepSignature:
             return self.interpreted(*batch) if planned else None
         workspace = self.workspace
         assert workspace is not None and self.captured is not None
+        owner = self.owner
+        try:
+            for array in batch:
+                if array.base is owner:
+                    return None
+        except AttributeError:  # no array
+            return None
         self.captured.refresh()
         results = [np.empty(shape, dtype) for shape, dtype in self._fresh]
         answer = workspace.entry(*batch, *results)

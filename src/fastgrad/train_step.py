@@ -135,7 +135,7 @@ class TrainStep:
         """One step on a batch; the loss before the update (and aux). Fresh arrays."""
         with self._lock.current:
             hot = self._hot
-            if hot is not None and not self._is_own(batch):
+            if hot is not None:
                 results = hot.try_step(batch)
                 if results is not None:
                     return hot.pack(results)
@@ -146,17 +146,6 @@ class TrainStep:
             if all(type(a) is np.ndarray for a in batch):
                 self._hot = signature
             return signature.pack(results)
-
-    def _is_own(self, batch: Sequence[Any]) -> bool:
-        """Whether something of ``batch`` is a view of the state: nanoseconds, as it is asked at every step."""
-        owner = self._state.memory.base
-        try:
-            for array in batch:
-                if array.base is owner:
-                    return True
-        except AttributeError:  # no array: left to those who look closely
-            pass
-        return False
 
     def _apart(self, array: np.ndarray) -> np.ndarray:
         """``array``, copied if a step would write over it."""
@@ -291,7 +280,8 @@ class TrainStep:
         head = [*state.leaf_places("params"), *state.leaf_places("model")]
         head += [state.scalar_place(name) for name in (KEY, COUNT) if name in state]
         tail = [*state.leaf_places("grads"), *state.leaf_places("staged")]
-        first = memory.plan(packed(schedule(graph)), head + pointers, results + tail, borrow=True)
+        borrow = not captured.overlaps([state.memory])
+        first = memory.plan(packed(schedule(graph)), head + pointers, results + tail, borrow=borrow)
         second = memory.plan(packed(schedule(self._update)), *update_places(self.optimizer, self._state))
         handed = [*avals, *(a.aval for a in graph.outputs[:n_results])]
         repeat: tape.Repeat | None = None
@@ -308,7 +298,7 @@ class TrainStep:
         host = Host(batch_leaves, state.memory, self._lock, captured.refresh)
         program = Program([first, second], native, time.perf_counter() - start, why, host)
         workspace = native.workspace(state.address)
-        return StepSignature(graph, handed, tree, None, program, workspace, captured)
+        return StepSignature(graph, handed, tree, None, program, workspace, captured, state.memory.base)
 
     def _interpreted(self, graph: Graph) -> Callable[..., list[np.ndarray]]:
         """The same step in NumPy: the joint graph, then the update, written back into the state."""

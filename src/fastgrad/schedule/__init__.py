@@ -12,12 +12,14 @@ Five kinds of step:
 Fusion works on levels: a step's level is one more than the highest level it reads from. Steps of one level cannot
 depend on each other, so an equation may join a step exactly when all else it reads lies on lower levels; no cycle can
 arise, and scheduling stays linear in the graph. Reshapes, transposes, slices and broadcasts are layouts, not steps.
-Cheap lines over one value (a comparison, a sign change) are not stored: each reader computes them again.
+Cheap lines over one value (a comparison, a sign change) are not stored: each reader computes them again. So does one that
+reads what a stored value comes from in a few cheap lines (`recompute`).
 """
 
 from ..core.graph import Graph
 from .fusion import Scheduler
 from .nest import Nest, nest
+from .recompute import recomputed
 from .steps import (
     Buffer,
     Computed,
@@ -60,4 +62,4 @@ __all__ = [
 
 def schedule(graph: Graph) -> Schedule:
     """Schedule ``graph``: each equation lands in exactly one step, or in each of its readers if it is cheap."""
-    return Scheduler(graph, schedule).run()
+    return recomputed(Scheduler(graph, schedule).run())
