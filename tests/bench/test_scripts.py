@@ -50,6 +50,14 @@ def test_call_overhead(tmp_path):
     assert rows[-1]["rows"] > 100 * rows[0]["rows"] and rows[-1]["kernels us"] > rows[0]["kernels us"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory(tmp_path):
+    figures = run("peak_memory", "--threads", "1", "--without", "torch", "jax", target=tmp_path / "found")
+    (row,) = figures["tables"]["bytes"]
+    assert 0 < row["arena KiB"] <= row["peak KiB"] <= 0.6 * row["apart KiB"]
+    assert row["fastgrad grows MiB"] < 2
+
+
 def test_libraries_that_disagree_stop_a_race(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
     import race
