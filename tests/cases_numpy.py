@@ -119,7 +119,7 @@ def _products() -> list[Case]:
         ("i,j,k->kji", ((2,), (3,), (2,))), ("i,j,k,l->lkji", ((2,), (3,), (2,), (2,))),
         ("bqhd,bkhd->bhqk", ((2, 3, 2, 2), (2, 4, 2, 2))), ("ij,kl->il", ((2, 3), (4, 2))),
         ("ij,jk->ik", ((2, 1), (3, 4))), ("iji,jj->i", ((2, 3, 2), (3, 3))), (",ij->ij", ((), (2, 3))),
-        ("ij,ij->i", ((2, 3), (2, 3))),
+        ("ij,ij->i", ((2, 3), (2, 3))), ("...ij,jk->...ik", ((1, 2, 3), (3, 4))), ("ij,jk->ik", ((2, 1), (0, 3))),
     ]  # fmt: skip
     for subscripts, shapes in table:
         fn = lambda *xs, s=subscripts: np.einsum(s, *xs)  # noqa: E731

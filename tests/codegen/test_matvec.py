@@ -134,3 +134,14 @@ def test_the_twin(machine: str) -> None:
         run(kernel(F64, layout[1] == "N", machine=machine), a, b, [c], row_block=8)
         run(kernel(F64, layout[1] == "N", machine=machine, jit=False), a, b, [d], row_block=8)
         np.testing.assert_allclose(c, d, rtol=1e-12, atol=1e-13)
+
+
+def test_more_numbers_than_32_bits_count() -> None:
+    try:
+        x = np.zeros((1, 1, 2**31 + 100), np.float32)  # pages of zeros take no memory until they are written
+    except MemoryError:
+        pytest.skip("8 GB of addresses are too many here")
+    x[..., 3], x[..., -1] = 5, 2
+    c = np.empty((1, 1, 1), np.float32)
+    run(kernel(F32, False), x, x.transpose(0, 2, 1), [c])
+    assert c == 29

@@ -110,7 +110,7 @@ def _sizes(subscripts: str, terms: Sequence[Term]) -> dict[str, int]:
                 if 1 not in (n, sizes[c]):
                     got = ", ".join(str(aval(v)) for _, v in terms)
                     raise _bad(subscripts, f"the sizes of {c!r} differ, got {got}")
-                sizes[c] = max(n, sizes[c])
+                sizes[c] = n if sizes[c] == 1 else sizes[c]  # 0 too
     return sizes
 
 

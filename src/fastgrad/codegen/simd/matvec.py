@@ -156,7 +156,7 @@ def dots(dtype: np.dtype, tile: Tile) -> Definition:
             a.add_incoming(ir.Constant(vector, None), before)
         b.cbranch(b.icmp_signed("<", k, depth), body, done)
         b.position_at_end(body)
-        mask = lane_mask(b, lanes, b.sub(depth, k), 0)
+        mask = lane_mask(b, lanes, least(b, b.sub(depth, k), I64(lanes)), 0)  # a mask counts in 32 bits
         along = b.mul(k, I64(size))
         of_x, at = read(b, vector, b.add(x, along), size, mask), b.add(w, along)
         for a, offset in zip(acc, offsets, strict=True):
