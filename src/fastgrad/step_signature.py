@@ -48,17 +48,19 @@ class StepSignature:
                 for a, v in zip(batch, self.avals, strict=True)
             )
             return self.interpreted(*batch) if planned else None
+        workspace, owner = self.workspace, self.owner
+        assert workspace is not None and self.captured is not None
         try:
             for array in batch:
-                if array.base is not None and self._may_be_state(array):
+                base = array.base
+                # A view's base is the array that owns the memory, or what stands between them: as_strided, memoryview.
+                if base is not None and (
+                    base is owner
+                    or ((type(base) is not np.ndarray or base.base is not None) and self._overlaps(array))
+                ):
                     return None
         except AttributeError:  # no array
             return None
-        return self._run(batch)
-
-    def _run(self, batch: Sequence[Any]) -> list[np.ndarray] | None:
-        workspace = self.workspace
-        assert workspace is not None and self.captured is not None
         self.captured.refresh()
         results = [np.empty(shape, dtype) for shape, dtype in self._fresh]
         answer = workspace.entry(*batch, *results)
@@ -69,11 +71,7 @@ class StepSignature:
         workspace.finish()
         return results
 
-    def _may_be_state(self, array: np.ndarray) -> bool:
-        """Whether the view ``array`` shares memory with the state, which may be behind objects that are no arrays."""
-        base = array.base
-        if type(base) is np.ndarray and base.base is None:
-            return base is self.owner
+    def _overlaps(self, array: np.ndarray) -> bool:
         return self.owner is not None and np.may_share_memory(array, self.owner)
 
     def step(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -81,7 +79,7 @@ class StepSignature:
         if self.interpreted is not None:
             return self.interpreted(*arrays)
         held = [conform(a, v, "TrainStep") for a, v in zip(arrays, self.avals, strict=False)]
-        results = self._run(held)
+        results = self.try_step(held)
         assert results is not None, "the entry takes conforming arrays"
         return results
 
