@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 import fastgrad as fg
 from fastgrad.errors import ArgumentError, DTypeError, FastgradError, OutOfBoundsError, ShapeError
@@ -450,6 +451,30 @@ def test_data_that_overlaps_the_state_is_copied_first(backend, n):
     b = copied.run(copied.params["w"].copy(), batch_size=2, epochs=3)
     np.testing.assert_array_equal(a, b)
     assert frozen(live) == frozen(copied)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda a: as_strided(a, a.shape, a.strides),
+        lambda a: as_strided(a, a.shape, a.strides)[::1],
+        lambda a: sliding_window_view(a, a.shape)[0, 0],
+        lambda a: np.asarray(memoryview(a)),
+    ],
+    ids=["as_strided", "slice of as_strided", "sliding_window_view", "memoryview"],
+)
+def test_views_of_the_state_behind_other_objects_are_copied_first(view):
+    """Gradients lend their memory to the forward pass, so a batch that is one of them must not be read in place."""
+
+    def loss(p, x):
+        return ((np.tanh(x @ p["w"]) @ p["w"] - 1.0) ** 2).mean()
+
+    live, copied = (fg.TrainStep(loss, {"w": np.eye(64) / 2}, SGD(0.05)) for _ in range(2))
+    for step in (live, copied):
+        step(np.ones((64, 64)))
+    for _ in range(3):
+        assert live(view(live.grads["w"])) == copied(copied.grads["w"].copy())
+        np.testing.assert_array_equal(live.grads["w"], copied.grads["w"])
 
 
 def test_a_loss_that_closes_over_arrays():

@@ -35,7 +35,7 @@ def available_threads() -> int:
     text = os.environ.get("FASTGRAD_NUM_THREADS")
     if text is None:
         return cores()
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise ArgumentError(f"FASTGRAD_NUM_THREADS must be a positive integer, got {text!r}")
     return min(int(text), cores())
 

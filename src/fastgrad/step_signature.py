@@ -48,12 +48,16 @@ class StepSignature:
                 for a, v in zip(batch, self.avals, strict=True)
             )
             return self.interpreted(*batch) if planned else None
-        workspace = self.workspace
+        workspace, owner = self.workspace, self.owner
         assert workspace is not None and self.captured is not None
-        owner = self.owner
         try:
             for array in batch:
-                if array.base is owner:
+                base = array.base
+                # A view's base is the array that owns the memory, or what stands between them: as_strided, memoryview.
+                if base is not None and (
+                    base is owner
+                    or ((type(base) is not np.ndarray or base.base is not None) and self._overlaps(array))
+                ):
                     return None
         except AttributeError:  # no array
             return None
@@ -66,6 +70,9 @@ class StepSignature:
             return None
         workspace.finish()
         return results
+
+    def _overlaps(self, array: np.ndarray) -> bool:
+        return self.owner is not None and np.may_share_memory(array, self.owner)
 
     def step(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """As `try_step`, arrays converted where needed."""

@@ -64,7 +64,8 @@ class TrainStep:
         precision: "bfloat16" rounds the operands of float32 products, forward and backward, and adds up in float32 (as in
             `jit`); parameters, gradients and optimizer state stay float32.
     Attributes:
-        params: live zero-copy views of the parameters, nested as given; ``grads`` those of the last step's gradients.
+        params: live zero-copy views of the parameters, nested as given; ``grads`` those of the last step's gradients
+            (after Ctrl-C in the middle of one they hold parts of its work; parameters and state are as they were).
         state: live views: ``["optimizer"]`` its arrays and scalars (learning rate, step count, ...), ``["model"]`` the model
             state, ``["random"]`` the ``key`` and the ``count`` of steps. To resume, write into them.
         executable: the compiled program of the newest signature (plans, kernels, report).

@@ -181,6 +181,7 @@ def test_a_data_directory_that_is_a_file(mnist):
     ("name", "value", "part"),
     [
         ("FASTGRAD_NUM_THREADS", "many", "FASTGRAD_NUM_THREADS must be a positive integer"),
+        ("FASTGRAD_NUM_THREADS", "\u00b2", "FASTGRAD_NUM_THREADS must be a positive integer"),
         ("FASTGRAD_BACKEND", "tpu", "unknown backend 'tpu'"),
     ],
 )
