@@ -12,26 +12,15 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
+from codegen.functions import OPS as UNARY
 from fastgrad import autodiff, passes
 from fastgrad.codegen import cpu, toolchain
 from fastgrad.codegen.simd import math
 from fastgrad.core.aval import aval_of
-from fastgrad.nn import functional as F
 from fastgrad.schedule import schedule
-from fastgrad.scipy import special
 from fastgrad.trace import trace
 
-OPS: dict[str, Callable[..., Any]] = {
-    **{name: getattr(np, name) for name in math.UNARY if hasattr(np, name)},
-    "sigmoid": F.sigmoid,
-    "rsqrt": F.rsqrt,
-    "softplus": F.softplus,
-    "erf": special.erf,
-    "ndtr": special.ndtr,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "pow": np.power,
-}
+OPS: dict[str, Callable[..., Any]] = {**UNARY, "pow": np.power}
 MACHINE = re.compile(
     r"llvm\.(fma|rint|fabs|copysign|sqrt|floor|maximum|minimum|[su]m(ax|in)|assume|lifetime|masked|vector|is.fpclass|ldexp)\b"
 )

@@ -10,30 +10,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
 
 import fastgrad as fg
+from codegen.functions import OPS
 from exact_functions import exact
 from fastgrad.codegen.simd import math
-from fastgrad.nn import functional as F
-from fastgrad.scipy import special
 
 STEP = {"every": 1, "": 19_997}[os.environ.get("FASTGRAD_SWEEP", "")]
 CHUNK = 1 << 16
 F32, F64 = np.dtype("f4"), np.dtype("f8")
-OPS: dict[str, Callable[..., Any]] = {
-    **{name: getattr(np, name) for name in math.UNARY if hasattr(np, name)},
-    "sigmoid": F.sigmoid,
-    "rsqrt": F.rsqrt,
-    "softplus": F.softplus,
-    "erf": special.erf,
-    "ndtr": special.ndtr,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-}
 OURS = {"erf", "ndtr", "gelu", "gelu_tanh"}
 
 

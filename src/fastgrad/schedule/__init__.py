@@ -1,13 +1,13 @@
 """Graph -> Schedule: which equations run together in one kernel, and in which order.
 
-Five kinds of step:
+Kinds of step:
 
     Loop     a loop nest: loads, scalar lines, then stores and folds      (elementwise chains, reductions, copies)
     Phases   loops over common rows, one after the other on each row      (softmax, cross-entropy, layer norm)
     Gemm     a matrix product with scalar lines on its accumulators       (bias, activation, a mask in backward)
     Pack     an operand of a product in the order in which it is read     (put in by `codegen.packing`, for this machine)
     Library  one named routine                                            (take, scatter_add, check_index, cumsum)
-    Region   schedules of their own, run in a loop or by choice         (scan, while, switch)
+    Region   schedules of their own, run in a loop or by choice           (scan, while, switch)
 
 Fusion works on levels: a step's level is one more than the highest level it reads from. Steps of one level cannot
 depend on each other, so an equation may join a step exactly when all else it reads lies on lower levels; no cycle can

@@ -21,11 +21,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from ...core.expr import Map
-from .blocks import I8, I64, Definition, define, fetch, greatest, least, loop, word, write
+from .blocks import I8, I64, Definition, define, fetch, greatest, least, loop, tiles_of, word, write
 from .epilogue import Arrays, finish
 from .tile import AMX_COLUMNS, AMX_ROWS, COLUMNS, DEPTH, HELD, Tile
 
@@ -45,15 +43,7 @@ def tile_matmul(tile: Tile, epilogue: Map, kinds: tuple[str, ...]) -> Any:
     parts = (define("amx block", 7, _block), finish(F32, arrays))
     function = define(key, 3, lambda b: _tiles(b, arrays, *parts))
 
-    @intrinsic
-    def tiles(typingctx, desc, lo, hi):  # type: ignore[no-untyped-def]
-        def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-            b.call(function(b.module), args)
-            return I64(0)
-
-        return types.int64(types.int64, types.int64, types.int64), codegen
-
-    return tiles
+    return tiles_of(function)
 
 
 def _tiles(b: ir.IRBuilder, arrays: Arrays, block: Definition, finish: Definition) -> None:

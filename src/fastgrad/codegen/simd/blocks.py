@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 from . import vec
 
@@ -38,6 +41,20 @@ def define(key: str, n_args: int, build: Callable[[ir.IRBuilder], None]) -> Defi
         return function
 
     return define
+
+
+def tiles_of(function: Definition) -> Any:
+    """The intrinsic ``tiles(desc, lo, hi)`` of a kernel's text: call ``function`` on tiles ``lo`` to ``hi``; 0."""
+
+    @intrinsic
+    def tiles(typingctx, desc, lo, hi):  # type: ignore[no-untyped-def]
+        def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
+            b.call(function(b.module), args)
+            return I64(0)
+
+        return types.int64(types.int64, types.int64, types.int64), codegen
+
+    return tiles
 
 
 @contextmanager

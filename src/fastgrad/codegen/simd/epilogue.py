@@ -21,7 +21,7 @@ from .tile import Tile, Words
 
 DIRECT_LINES = 8
 """Lines of a Map that is run on registers. One costs 28 instructions with AVX-512: a kernel with bias and ReLU compiles in
-0.13 s instead of 0.11; at K = 64 it runs at 205 GFLOP/s instead of 142 (two loads, two stores and a loop less a row)."""
+0.20 s instead of 0.17; 128 x 64 x 128 runs at 205 GFLOP/s instead of 198, 512 along k at 235 instead of 234."""
 
 
 class Arrays:

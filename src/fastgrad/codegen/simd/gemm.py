@@ -3,15 +3,15 @@
 The scheme is that of GotoBLAS and BLIS (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication",
 2008), with less packing. A tile of C is a row block of one panel (``tile.width`` columns); tiles count panels
 fastest, then row blocks, then the batch. Within a tile the microkernel holds ``tile.rows`` x ``tile.width`` sums in
-registers, reads A by broadcast with any strides (so A is never packed: it may be a transpose or a view), and leaves the
-sums in a scratch tile that stays in the first-level cache. The epilogue's Map then runs over that scratch, row by row,
-as vector code, and the outputs are stored: a loop over rows holds the Map's code once, not once a register, which is
-what keeps compile time low.
+registers and reads A by broadcast with any strides: it may be a transpose or a view. A short epilogue runs on the
+registers. Else the sums go to a scratch tile in the first-level cache and the epilogue's Map runs over that, row by row: a
+loop over rows holds the Map's code once, not once a register, which is what keeps compile time low.
 
-B with unit column stride is read where it lies, unless K is long; any other B is packed, ``tile.depth`` rows of a panel
-at a time. Partial sums then wait in the scratch tile, in full, so that every element is the same chain of fused
-multiply-adds, k ascending, whatever the row block, the register tile or the packing: every split and both kinds of
-kernel give the same bits.
+B with unit column stride is read where it lies, unless it spans so much that its rows get in each other's way; any other B
+is packed, ``tile.depth`` rows of a panel at a time. Partial sums then wait in the scratch tile, in full, so that every
+element is the same chain of fused multiply-adds, k ascending, whatever the row block, the register tile or the packing:
+every split and both kinds of kernel give the same bits. Large operands are packed ahead by steps of their own
+(`codegen.packing`); one row, or one column, goes to `matvec`.
 
 Descriptor, int64 words (`Words` numbers them):
 

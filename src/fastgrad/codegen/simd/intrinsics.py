@@ -28,8 +28,9 @@ from ...core.expr import op_name
 from . import lines, math, streaming, variants
 
 I64 = ir.IntType(64)
-_DEAR = math.UNARY.keys() | math.BINARY.keys()
-"""Lines that fill the vector units: loops with one of them use the widest vectors, where LLVM would take half of them."""
+_DEAR = math.UNARY.keys() | math.BINARY.keys() | {"max", "min"}
+"""Lines that fill the vector units, or whose folds are one chain of dependent steps: loops with one of them use the widest
+vectors, where LLVM would take half of them."""
 MAX_STORES = 24
 """Alias scopes, hence stores, that one loop may have."""
 LOCAL_BYTES = 16 << 10

@@ -18,11 +18,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from ...core.expr import Map
-from .blocks import I1, I64, Definition, define, greatest, least, loop, scratch, word
+from .blocks import I1, I64, Definition, define, greatest, least, loop, scratch, tiles_of, word
 from .epilogue import Arrays, finish
 from .matvec import vector
 from .microkernel import multiply, runs_epilogue
@@ -59,15 +57,7 @@ def matmul(
         several, one = tiles_function, vector(dtype, arrays, b_unit)
         tiles_function = define(f"matmul {key}", 3, lambda b: _choose(b, dtype, arrays, b_unit, several, one))
 
-    @intrinsic
-    def tiles(typingctx, desc, lo, hi):  # type: ignore[no-untyped-def]
-        def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-            b.call(tiles_function(b.module), args)
-            return I64(0)
-
-        return types.int64(types.int64, types.int64, types.int64), codegen
-
-    return tiles
+    return tiles_of(tiles_function)
 
 
 def _choose(

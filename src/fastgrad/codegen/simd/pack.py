@@ -20,12 +20,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from . import lines, vec
 from .bfloat16 import rounded_value
-from .blocks import I32, I64, Definition, define, lane_mask, least, loop, read, word, write
+from .blocks import I32, I64, Definition, define, lane_mask, least, loop, read, tiles_of, word, write
 from .tile import SLICE
 
 
@@ -38,15 +36,7 @@ def panels(dtype: np.dtype, lanes: int, width: int, unit: bool, rounded: bool = 
     key = f"panels {dtype.name} {lanes} {width} {unit} {rounded}"
     function = define(key, 3, lambda b: _slices(b, dtype, width, unit, copy))
 
-    @intrinsic
-    def tiles(typingctx, desc, lo, hi):  # type: ignore[no-untyped-def]
-        def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-            b.call(function(b.module), args)
-            return I64(0)
-
-        return types.int64(types.int64, types.int64, types.int64), codegen
-
-    return tiles
+    return tiles_of(function)
 
 
 def _slices(b: ir.IRBuilder, dtype: np.dtype, width: int, unit: bool, copy: Definition) -> None:

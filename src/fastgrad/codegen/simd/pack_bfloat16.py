@@ -18,12 +18,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from . import vec
 from .bfloat16 import paired, rounded_bits
-from .blocks import I32, I64, Definition, define, lane_mask, least, loop, read, word, write
+from .blocks import I32, I64, Definition, define, lane_mask, least, loop, read, tiles_of, word, write
 from .tile import PAIRS_A_ROW, RUN, STRIP
 
 Order = Literal["columns", "rows"]
@@ -39,15 +37,7 @@ def bfloat16_panels(order: Order, width: int, group: int, unit: Unit, lanes: int
     panel = define(f"{key} panel", 6, lambda b: _panel(b, order, width, group, unit, lanes))
     function = define(key, 3, lambda b: _slices(b, order, width, group, unit, panel))
 
-    @intrinsic
-    def tiles(typingctx, desc, lo, hi):  # type: ignore[no-untyped-def]
-        def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-            b.call(function(b.module), args)
-            return I64(0)
-
-        return types.int64(types.int64, types.int64, types.int64), codegen
-
-    return tiles
+    return tiles_of(function)
 
 
 def _slices(b: ir.IRBuilder, order: Order, width: int, group: int, unit: Unit, panel: Definition) -> None:

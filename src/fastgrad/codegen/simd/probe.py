@@ -63,10 +63,8 @@ def _at(address: int, nbytes: int) -> Any:
 
 def probe(name: str, dtype: np.dtype, vector_bytes: int, fused: bool) -> Any:
     """The intrinsic ``tiles(desc, lo, hi)`` of one of `PROBES`; 0."""
-    from numba import types
-    from numba.extending import intrinsic
 
-    from .blocks import I64, define, loop
+    from .blocks import I64, define, loop, tiles_of
 
     lanes = vector_bytes // dtype.itemsize
     body = {"multiply_adds": _multiply_adds, "stream_read": _read, "stream_copy": _copy}.get(name)
@@ -81,15 +79,7 @@ def probe(name: str, dtype: np.dtype, vector_bytes: int, fused: bool) -> Any:
 
     function = define(f"probe {name} {dtype.name} {lanes} {fused}", 3, build)
 
-    @intrinsic
-    def tiles(typingctx, desc, lo, hi):  # type: ignore[no-untyped-def]
-        def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-            b.call(function(b.module), args)
-            return I64(0)
-
-        return types.int64(types.int64, types.int64, types.int64), codegen
-
-    return tiles
+    return tiles_of(function)
 
 
 def _slots(b: Any, vector: Any, count: int) -> list[Any]:
