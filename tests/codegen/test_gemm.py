@@ -13,6 +13,7 @@ import pytest
 from numba import cfunc, int64
 
 from fastgrad.codegen.simd import gemm, twins
+from fastgrad.codegen.simd.tile import FAR
 from fastgrad.core.expr import Line, Map
 
 F32, F64, BOOL, I32 = (np.dtype(d) for d in ("float32", "float64", "bool", "int32"))
@@ -34,11 +35,12 @@ def kernel(
     machine: str = "host",
     jit: bool = True,
     folds: int = 0,
+    moves: bool = False,
 ) -> tuple[Kernel, gemm.Tile]:
     """A kernel by its text, and its tile."""
     tile = gemm.host_tile(dtype, MACHINES[machine])
     names = twins.namespace(jit)
-    exec(gemm.gemm_source(dtype, b_unit, epilogue, kinds, tile, folds), names)
+    exec(gemm.gemm_source(dtype, b_unit, epilogue, kinds, tile, folds, moves=moves), names)
     if not jit:
         return names["kernel"], tile
     compiled = cfunc(int64(int64, int64, int64), error_model="numpy")(names["kernel"])
@@ -270,12 +272,53 @@ def test_packed_operands(dtype: np.dtype, machine: str) -> None:
         for packed in ("a", "b", "ab"):
             for row_block in (rows, 3 * rows, 1000 * rows):
                 c = np.empty_like(expected)
-                run(built, a, b, [c], row_block=row_block, packed=packed)
+                run(
+                    kernel(dtype, True, machine=machine, moves="b" in packed),
+                    a,
+                    b,
+                    [c],
+                    row_block=row_block,
+                    packed=packed,
+                )
                 np.testing.assert_array_equal(c, expected)
         if m * n * k < 20_000:
             c = np.empty_like(expected)
             run(kernel(dtype, True, machine=machine, jit=False), a, b, [c], row_block=rows, packed="ab")
             assert_close(c, a, b)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_panels_that_are_packed_while_others_are_read(dtype: np.dtype, machine: str) -> None:
+    """Rows of B far apart, whole panels and a partial one, several row blocks and matrices, K cut and not."""
+    rng = np.random.default_rng(8)
+    built = kernel(dtype, True, machine=machine, moves=True)
+    tile = built[1]
+    sizes = [
+        (5 * tile.rows, 3 * tile.width + 5, 41),
+        (9 * tile.rows + 1, 2 * tile.width, 8),
+        (40, 2 * tile.width, 3),
+    ]
+    sizes += [
+        (6 * tile.rows + 3, 3 * tile.width + 1, tile.depth + 7),
+        (2 * tile.held, 4 * tile.width, tile.depth + 900),
+    ]
+    for m, n, k in sizes:
+        apart = max(n, FAR // (k * dtype.itemsize)) + 9
+        a = rng.standard_normal((2, m, k)).astype(dtype)
+        b = np.full((2, k, apart), np.nan, dtype)[:, :, 3 : n + 3]
+        b[...] = rng.standard_normal(b.shape)
+        expected = np.empty((2, m, n), dtype)
+        run(kernel(dtype, False, machine=machine), a, b, [expected])  # packs a panel at one go
+        assert_close(expected, a, b)
+        count = -(-n // tile.width)
+        for row_block in (2 * tile.rows, 4 * tile.rows + 2, 1000):
+            for splits in ((), (1, count - 1, count), (count + 1,)):
+                outer, c = guarded((2, m, n), dtype)
+                run(built, a, b, [c], row_block=row_block, splits=splits)
+                np.testing.assert_array_equal(c, expected)
+                c.view(outer.dtype)[:] = 119
+                assert (outer == 119).all()
 
 
 RELU_AND_SUM = Map(
@@ -392,6 +435,11 @@ def test_memory_beyond_the_operands_is_not_touched() -> None:
         for b_unit, x in ((True, b), (False, b), (False, turned)):
             run(kernel(F32, b_unit), a, x, [c])
             assert_close(c, a, x)
+    big = at_the_end(rng.standard_normal((1, 200, 1100)).astype(F32))  # packed while others are read
+    a, b = big[:, :70, :200], big[:, :, 1100 - 96 :]
+    c = np.zeros((1, 70, 96), F32)
+    run(kernel(F32, True, moves=True), a, b, [c])
+    assert_close(c, a, b)
 
 
 def test_text_is_a_complete_key() -> None:

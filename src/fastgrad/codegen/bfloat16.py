@@ -97,7 +97,13 @@ def product_kernel(step: Gemm, tile: Tile, kinds: tuple[Kind, ...]) -> Kernel:
     deep, columns = pairs_of(k, group), COLUMNS if tiled else tile.width
     rows = _row_block(step, height, columns)
     text = gemm_source(
-        step.a.buffer.dtype, True, step.map, kinds, tile, factors="tiles" if tiled else "pairs"
+        step.a.buffer.dtype,
+        True,
+        step.map,
+        kinds,
+        tile,
+        factors="tiles" if tiled else "pairs",
+        moves=not tiled,
     )
     words: list[Word] = [step.packed_a, step.packed_b, *step.loads, *step.stores, batch, m, n, deep // group]
     words += [-(-m // height) * height * deep, height * deep, 1, height]

@@ -16,7 +16,7 @@ from ..core.expr import Map
 from ..schedule import Computed, Gemm, Loop, Pack, Phases, Ref, Routine
 from .bfloat16 import product_kernel
 from .nests import constants, loop_source
-from .packing import pack_kernel, row_block
+from .packing import moves_panels, pack_kernel, row_block
 from .phases import phases_source
 from .routines import ROUTINES
 from .simd.gemm import Kind, gemm_source
@@ -48,7 +48,9 @@ def _gemm(step: Gemm) -> Source:
     kinds: tuple[Kind, ...] = tuple("unit" if r.layout.axes[2].kind == "unit" else "zero" for r in step.loads)
     if step.form in ("pairs", "tiles"):
         return Source(step, *product_kernel(step, tile, kinds))
-    text = _gemm_text(dtype, b_unit, step.map, constants(step.map), kinds, tile, len(step.folds))
+    text = _gemm_text(
+        dtype, b_unit, step.map, constants(step.map), kinds, tile, len(step.folds), moves_panels(step, tile)
+    )
     rows = row_block(step, tile)
     words: list[Word] = [step.reads[0], step.reads[1], *step.loads, *step.writes]
     words += [batch, m, n, k]
@@ -88,8 +90,9 @@ def _gemm_text(
     kinds: tuple,
     tile: Tile,
     folds: int,
+    moves: bool,
 ) -> str:
-    return gemm_source(dtype, b_unit, lines, kinds, tile, folds)
+    return gemm_source(dtype, b_unit, lines, kinds, tile, folds, moves=moves)
 
 
 def _routine(step: Routine) -> Source:

@@ -19,7 +19,7 @@ from ..core.loops import Layout
 from ..schedule import Buffer, Gemm, Loop, Pack, Ref, Region, Schedule, Step
 from .bfloat16 import Kernel, as_columns, lower_bfloat16, pack_pairs
 from .simd.gemm import pack_source
-from .simd.tile import AHEAD, SLICE, Tile, host_tile
+from .simd.tile import AHEAD, FAR, SLICE, Tile, host_tile
 from .target import cpu_features
 from .writer import Word
 
@@ -28,7 +28,8 @@ WORTH = 384
 SPREAD_A = 200_000
 """Bytes over which a transposed A is spread (K rows of it), beyond which its rows leave the first-level cache."""
 SPREAD_B = 1 << 19
-"""The same of B, whose rows then share cache sets and many pages."""
+"""The same of a transposed B, whose columns then share cache sets and many pages. One with contiguous rows is packed by the
+product itself, in passing (`simd.pipeline`)."""
 
 
 def packed(schedule: Schedule) -> Schedule:
@@ -62,9 +63,9 @@ def _packed(step: Gemm) -> list[Step]:
         pack = _pack(step, step.a, tile.rows)
         steps.append(pack)
         product = replace(product, packed_a=pack.target)
-    _, b_k, b_j = step.b.layout.axes
-    spread = k * b_k.stride if b_j.kind == "unit" else n * b_j.stride
-    if m >= WORTH and n >= 2 * tile.width and abs(spread) * dtype.itemsize > SPREAD_B:
+    _, _, b_j = step.b.layout.axes
+    spread = abs(n * b_j.stride) * dtype.itemsize
+    if b_j.kind != "unit" and m >= WORTH and n >= 2 * tile.width and spread > SPREAD_B:
         pack = _pack(step, as_columns(step.b), tile.width)
         steps.append(pack)
         product = replace(product, packed_b=pack.target)
@@ -95,8 +96,16 @@ def pack_kernel(step: Pack) -> Kernel:
 SMALL_B, FEW_ROWS = 1 << 19, 8
 """Bytes of B that each core may well read whole, for so many register tiles of rows: a share of rows for each is then better
 than a share of columns. With more rows, or a larger B, it is not."""
-NEAR_A = 1 << 19
+NEAR_A = 1 << 20
 """Bytes of A that a tile keeps in the second-level cache while panels of B pass by, where cutting it costs nothing."""
+
+
+def moves_panels(step: Gemm, tile: Tile) -> bool:
+    """Whether the next panel of B comes near while one is read: a large B, as it lies or packed ahead, for enough rows."""
+    _, m, _, k = step.sizes
+    _, b_k, b_j = step.b.layout.axes
+    far = b_j.kind == "unit" and k * abs(b_k.stride) * step.b.buffer.dtype.itemsize > FAR
+    return m >= 2 * tile.rows and (far or step.packed_b is not None)
 
 
 def row_block(step: Gemm, tile: Tile) -> int:
@@ -115,6 +124,8 @@ def row_block(step: Gemm, tile: Tile) -> int:
         pieces = max(pieces, 2)
     if step.packed_b is not None:
         pieces = max(pieces, -(-m * k * size // NEAR_A), 2)
+    elif moves_panels(step, tile):
+        pieces = max(pieces, -(-m * k * size // NEAR_A))
     share = -(-m // pieces)
     if n == 1 and step.packed_a is None:  # what `matvec` sums side by side
         unit = AHEAD if step.a.layout.axes[2].kind == "unit" else AHEAD * tile.lanes

@@ -51,12 +51,14 @@ def gemm_source(
     tile: Tile,
     folds: int = 0,
     factors: Factors = "plain",
+    moves: bool = False,
 ) -> str:
     """The kernel's text: Python that runs with or without the JIT, and a complete key of the machine code.
 
     ``epilogue`` takes the sum, then one value per operand (``unit``: unit column stride; ``zero``: one value a row),
     then its literals; its last ``folds`` outputs are added up over the rows of each row block. ``b_unit`` promises that
-    B has unit column stride. For a bias and ReLU:
+    B has unit column stride. ``moves``: the next panel of B comes near while one is read, for a B that is large (it is a
+    loop more to compile). For a bias and ReLU:
 
         TILE = Tile(lanes=16, vectors=2, rows=14, middle=8, tail=4, depth=1024, fused=True)
         EPILOGUE = Map((f32, f32, ), (
@@ -76,6 +78,7 @@ def gemm_source(
             f"b_unit={b_unit}"
             + (f", folds={folds}" if folds else "")
             + (", pairs=True" if factors == "pairs" else "")
+            + (", moves=True" if moves else "")
         )
         tiles = f"matmul({short_name(dtype)}, TILE, EPILOGUE, {operand_kinds!r}, {options})"
     return (

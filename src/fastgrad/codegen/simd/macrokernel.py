@@ -25,14 +25,8 @@ from .epilogue import Arrays, finish
 from .matvec import vector
 from .microkernel import multiply, runs_epilogue
 from .pack import pack_columns, pack_rows
-from .tile import Tile
-
-FAR = 3 << 18
-"""B with contiguous rows is packed too where it spans more bytes than this: its rows share cache sets and many pages then.
-
-Measured (Xeon, 128 rows, GFLOP/s packed / read in place): 256 KB 218 / 219, 1 MB 212 / 189, 2 MB 187 / 97. Rows that begin
-in the middle of a cache line cost two lines a vector: they are packed for four register tiles of rows or more.
-"""
+from .pipeline import Block, Pipeline
+from .tile import FAR, Tile
 
 
 def matmul(
@@ -43,6 +37,7 @@ def matmul(
     b_unit: bool,
     folds: int = 0,
     pairs: bool = False,
+    moves: bool = False,
 ) -> Any:
     """The intrinsic ``tiles(desc, lo, hi)``: compute those tiles of the product that ``desc`` describes; 0.
 
@@ -50,9 +45,9 @@ def matmul(
     """
     arrays = Arrays(tile, epilogue, kinds, folds)
     copy = (pack_rows if b_unit else pack_columns)(dtype, tile.lanes, tile.width)
-    parts = (copy, multiply(dtype, arrays, pairs), finish(dtype, arrays))
-    key = f"{dtype.name} {tile!r} {b_unit} {arrays!r} {pairs}"
-    tiles_function = define(f"matrices {key}", 3, lambda b: _tiles(b, dtype, arrays, b_unit, parts))
+    parts = (copy, multiply(dtype, arrays, pairs, moves), finish(dtype, arrays))
+    key = f"{dtype.name} {tile!r} {b_unit} {arrays!r} {pairs} {moves}"
+    tiles_function = define(f"matrices {key}", 3, lambda b: _tiles(b, dtype, arrays, b_unit, moves, parts))
     if not folds and not pairs:
         several, one = tiles_function, vector(dtype, arrays, b_unit)
         tiles_function = define(f"matmul {key}", 3, lambda b: _choose(b, dtype, arrays, b_unit, several, one))
@@ -95,12 +90,13 @@ def _tiles(
     dtype: np.dtype,
     arrays: Arrays,
     b_unit: bool,
+    pipelined: bool,
     parts: tuple[Definition, Definition, Definition],
 ) -> None:
     """The loops around the microkernel:
 
     for t in [lo, hi): for top in rows of the tile, tile.held at a time: for p in range(0, K, depth):
-        copy(B[p: p + depth, j: j + width] -> panel)        unless B is read where it lies: then depth = K
+        copy(B[p: p + depth, j: j + width] -> panel)        what of it has not come yet; in place: depth = K, nothing
         for i in rows: product(A[i:, p:], panel, sums of i);  after the last p: finish(sums of i)
     """
     copy, product, finish = (part(b.module) for part in parts)
@@ -115,13 +111,15 @@ def _tiles(
     b_j = I64(size) if b_unit else b_j
     row_block = at(words.row_block)
     plain = b.icmp_signed("==", a_block, b.mul(a_row, I64(tile.rows)))
+    packed_ahead = b.icmp_signed("!=", b_panel, b.mul(b_j, I64(tile.width)))
     blocks = b.udiv(b.add(m, b.sub(row_block, I64(1))), row_block)
     panels = b.udiv(b.add(n, I64(tile.width - 1)), I64(tile.width))
     row_bytes = tile.width * size
-    sums, panel = scratch(b, row_bytes * (tile.held + tile.tail)), scratch(b, row_bytes * tile.depth)
+    sums, pipeline = scratch(b, row_bytes * (tile.held + tile.tail)), Pipeline(b, dtype, tile)
     frame = arrays.open_frame(b)
 
-    with _places(b, lo, hi, panels, blocks) as (s, block, number):
+    with _places(b, lo, hi, panels, blocks) as (place, following):
+        s, block, number = place
         j, first = b.mul(number, I64(tile.width)), b.mul(block, row_block)
         end = least(b, m, b.add(first, row_block))
         columns = least(b, I64(tile.width), b.sub(n, j))
@@ -129,51 +127,54 @@ def _tiles(
         b_at = b.add(b.add(b_base, b.mul(s, b_batch)), b.mul(number, b_panel))
         arrays.fill_frame(b, frame, desc, s, block, j)
         arrays.clear(b, frame, columns)
+        whole = b.icmp_signed("==", columns, I64(tile.width))
         packs = I1(1)
-        if b_unit:  # packing is a must for full tiles of narrow panels, else an optimisation for long columns
-            height = b.sub(end, first)
-            far = b.icmp_unsigned(">", b.mul(k, b_k), I64(FAR))
-            split = b.icmp_unsigned("!=", b.and_(b.or_(b_at, b_k), I64(tile.lanes * size - 1)), I64(0))
-            part = b.icmp_signed("<", columns, I64(tile.width))
-            part = b.and_(part, b.icmp_signed(">", columns, I64(tile.lanes)))
-            packs = b.or_(
-                b.and_(part, b.icmp_signed(">=", height, I64(tile.middle or tile.rows))),
-                b.or_(
-                    b.and_(far, b.icmp_signed(">=", height, I64(2 * tile.rows))),
-                    b.and_(split, b.icmp_signed(">=", height, I64(4 * tile.rows))),
-                ),
-            )
-            # rows of a packed operand lie tile.width apart
-            packs = b.and_(packs, b.icmp_signed("==", b_panel, I64(tile.width * size)))
+        if b_unit:
+            packs = _packs(b, tile, size, b_at, b_k, k, columns, b.sub(end, first))
+            packs = b.and_(packs, b.not_(packed_ahead))
         k_block = b.select(packs, I64(tile.depth), greatest(b, k, I64(1)))
-        # Of a packed B the next panel is brought near meanwhile: so many bytes of it in each turn of the k loop.
-        turns = b.add(b.udiv(b.sub(end, first), I64(tile.rows)), I64(1))
-        share = b.and_(b.add(b.udiv(I64(row_bytes), turns), I64(16)), I64(-16))
-        follows = b.icmp_signed("!=", b_panel, I64(tile.width * size))
         # When K is not blocked one scratch tile, hot in the cache, serves all rows.
-        sums_step = b.select(b.icmp_signed("<", k_block, k), I64(row_bytes), I64(0))
-        with loop(b, end, tile.held, start=first) as top:
-            last = least(b, end, b.add(top, I64(tile.held)))
+        cut = b.icmp_signed("<", k_block, k)
+        sums_step = b.select(cut, I64(row_bytes), I64(0))
+        at_once = b.select(cut, I64(tile.held), greatest(b, b.sub(end, first), I64(1)))
+        # Only whole panels are moved ahead, and only where rows of B lie side by side.
+        moves = b.and_(b.and_(packs, whole), I1(b_unit and pipelined))
+        with b.if_then(b.not_(moves)):
+            pipeline.forget()
+        next_s, next_number, more = following
+        next_at = b.add(b.add(b_base, b.mul(next_s, b_batch)), b.mul(next_number, b_panel))
+        more = b.and_(more, b.icmp_signed("<=", b.mul(b.add(next_number, I64(1)), I64(tile.width)), n))
+        with loop(b, end, at_once, start=first) as top:
+            last = least(b, end, b.add(top, at_once))
+            again = b.icmp_signed("<", last, end)
             with loop(b, greatest(b, k, I64(1)), k_block) as p:  # once for k = 0: the sums are zero then
                 depth = least(b, b.sub(k, p), k_block)
-                b_block = b.add(b_at, b.mul(p, b_k))
-                with b.if_then(packs):
+                b_block, moved, panel = b.add(b_at, b.mul(p, b_k)), pipeline.moved, pipeline.current
+                with b.if_then(b.and_(packs, b.icmp_signed("<", moved, depth))):
                     narrow = b.icmp_signed("<=", columns, I64(tile.lanes))
                     reach = b.select(narrow, columns, I64(tile.width))
-                    b.call(copy, [b_block, b_k, b_j, depth, columns, panel, reach])
+                    here = b.add(b_block, b.mul(moved, b_k))
+                    there = b.add(panel, b.mul(moved, I64(row_bytes)))
+                    b.call(copy, [here, b_k, b_j, b.sub(depth, moved), columns, there, reach])
+                pipeline.forget()
                 b_block, b_step = b.select(packs, panel, b_block), b.select(packs, I64(row_bytes), b_k)
-                complete = b.icmp_signed(">=", b.add(p, k_block), k)
+                # What is read next: further along k, or for the next rows, or for the next tile.
+                q = b.add(p, k_block)
+                complete = b.icmp_signed(">=", q, k)
+                q = b.select(complete, I64(0), q)
+                base = b.select(b.or_(again, b.not_(complete)), b_at, next_at)
+                any_left = b.or_(b.not_(complete), b.or_(again, more))
+                comes = b.and_(any_left, b.or_(moves, b.and_(packed_ahead, I1(pipelined))))
+                rest = b.select(comes, least(b, k_block, b.sub(k, q)), I64(0))
+                then = Block(b.add(base, b.mul(q, b_k)), b_k, rest)
                 with _row_steps(b, tile, top, last, plain) as (i, rows):
                     block = b.udiv(i, I64(tile.rows))
                     row = b.sub(i, b.mul(block, I64(tile.rows)))
                     a_here = b.add(b.add(a_at, b.mul(block, a_block)), b.mul(row, a_row))
                     a_here = b.add(a_here, b.mul(p, a_k))
                     held = b.add(sums, b.mul(b.sub(i, top), sums_step))
-                    # Register tile x of so many fetches its share of the next panel, evenly over k.
-                    turn = b.udiv(b.sub(i, first), I64(tile.rows))
-                    ahead = b.add(b.add(b_at, b_panel), b.mul(b.mul(turn, k), share))
-                    ahead, ahead_step = b.select(follows, ahead, frame), b.select(follows, share, I64(0))
-                    ends = [p, b.zext(complete, I64), held, ahead, ahead_step]
+                    share = pipeline.share(then, moves, b.icmp_signed("==", rows, I64(tile.rows)), depth)
+                    ends = [p, b.zext(complete, I64), held, *share]
                     b.call(
                         product,
                         [frame, desc, i, a_here, a_row, a_k, b_block, b_step, depth, rows, columns, *ends],
@@ -181,13 +182,43 @@ def _tiles(
                     left = b.and_(complete, b.not_(runs_epilogue(b, arrays, rows, columns)))
                     with b.if_then(left):
                         b.call(finish, [frame, desc, i, rows, columns, held, I64(row_bytes)])
+                with b.if_else(moves) as (filled, not_filled):
+                    with filled:
+                        pipeline.swap()
+                    with not_filled:
+                        pipeline.forget()
+
+
+def _packs(
+    b: ir.IRBuilder, tile: Tile, size: int, b_at: ir.Value, b_k: ir.Value, k: ir.Value, columns: ir.Value, height: ir.Value
+) -> ir.Value:  # fmt: skip
+    """Whether a panel of B with contiguous rows is packed for ``height`` rows of C: an i1.
+
+    It is a must for full tiles of narrow panels, else an optimisation for long columns.
+    """
+    far = b.icmp_unsigned(">", b.mul(k, b_k), I64(FAR))
+    split = b.icmp_unsigned("!=", b.and_(b.or_(b_at, b_k), I64(tile.lanes * size - 1)), I64(0))
+    part = b.icmp_signed("<", columns, I64(tile.width))
+    part = b.and_(part, b.icmp_signed(">", columns, I64(tile.lanes)))
+
+    def and_rows(needs: ir.Value, rows: int) -> ir.Value:
+        return b.and_(needs, b.icmp_signed(">=", height, I64(rows)))
+
+    wide = b.or_(and_rows(far, 2 * tile.rows), and_rows(split, 4 * tile.rows))
+    return b.or_(and_rows(part, tile.middle or tile.rows), wide)
+
+
+Place = tuple[ir.Value, ir.Value, ir.Value]
 
 
 @contextmanager
 def _places(
     b: ir.IRBuilder, lo: ir.Value, hi: ir.Value, panels: ir.Value, blocks: ir.Value
-) -> Iterator[tuple[ir.Value, ir.Value, ir.Value]]:
-    """``for matrix, row block, panel in ...`` tiles ``lo`` to ``hi``: divided for the first alone, as tiles may be tiny."""
+) -> Iterator[tuple[Place, Place]]:
+    """``for matrix, row block, panel in ...`` tiles ``lo`` to ``hi``: divided for the first alone, as tiles may be tiny.
+
+    Beside those the matrix and panel of the tile after, and whether there is one.
+    """
     counters = [b.alloca(I64) for _ in range(3)]
     panels, blocks = (greatest(b, x, I64(1)) for x in (panels, blocks))
     band = b.udiv(lo, panels)
@@ -196,16 +227,19 @@ def _places(
         counters, (s, b.sub(band, b.mul(s, blocks)), b.sub(lo, b.mul(band, panels))), strict=True
     ):
         b.store(value, at)
-    with loop(b, hi, start=lo):
+    with loop(b, hi, start=lo) as t:
         s, block, panel = (b.load(at) for at in counters)
-        yield s, block, panel
-        panel = b.add(panel, I64(1))
-        wrapped = b.icmp_signed("==", panel, panels)
-        block = b.add(block, b.zext(wrapped, I64))
-        next_matrix = b.icmp_signed("==", block, blocks)
-        b.store(b.select(wrapped, I64(0), panel), counters[2])
-        b.store(b.select(next_matrix, I64(0), block), counters[1])
-        b.store(b.add(s, b.zext(next_matrix, I64)), counters[0])
+        next_panel = b.add(panel, I64(1))
+        wrapped = b.icmp_signed("==", next_panel, panels)
+        next_block = b.add(block, b.zext(wrapped, I64))
+        next_matrix = b.icmp_signed("==", next_block, blocks)
+        next_panel = b.select(wrapped, I64(0), next_panel)
+        next_s = b.add(s, b.zext(next_matrix, I64))
+        yield (s, block, panel), (next_s, next_panel, b.icmp_signed("<", b.add(t, I64(1)), hi))
+        for at, value in zip(
+            counters, (next_s, b.select(next_matrix, I64(0), next_block), next_panel), strict=True
+        ):
+            b.store(value, at)
 
 
 @contextmanager

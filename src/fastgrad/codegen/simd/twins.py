@@ -42,8 +42,9 @@ def matmul_twin(
     b_unit: bool,
     folds: int = 0,
     pairs: bool = False,
+    moves: bool = False,
 ) -> Callable[[int, int, int], int]:
-    """`macrokernel.matmul` in plain Python: the same arguments, descriptor and tiles; rounds each product."""
+    """`macrokernel.matmul` in plain Python: the same arguments, descriptor and tiles; rounds each product, moves nothing."""
     factor = np.dtype(np.int32) if pairs else dtype
 
     def factors(w: list[int], at: int, sizes: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
