@@ -96,7 +96,7 @@ def pack_kernel(step: Pack) -> Kernel:
 SMALL_B, FEW_ROWS = 1 << 19, 8
 """Bytes of B that each core may well read whole, for so many register tiles of rows: a share of rows for each is then better
 than a share of columns. With more rows, or a larger B, it is not."""
-NEAR_A = 1 << 20
+NEAR_A = 3 << 18
 """Bytes of A that a tile keeps in the second-level cache while panels of B pass by, where cutting it costs nothing."""
 
 
@@ -130,7 +130,7 @@ def row_block(step: Gemm, tile: Tile) -> int:
     if n == 1 and step.packed_a is None:  # what `matvec` sums side by side
         unit = AHEAD if step.a.layout.axes[2].kind == "unit" else AHEAD * tile.lanes
         return -(-share // unit) * unit
-    unit = tile.tail if share < 4 * tile.rows and step.packed_a is None else tile.rows
+    unit = tile.tail if pieces > 1 and step.packed_a is None else tile.rows
     return -(-share // unit) * unit
 
 
