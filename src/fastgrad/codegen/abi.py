@@ -21,10 +21,10 @@ from __future__ import annotations
 (N_ROWS, ROWS_AT, N_RELOCS, RELOCS_AT, N_WORDS, WORDS_AT, N_KERNELS, N_PARALLEL, COST, BLOCKS_AT, HEADER) = (
     range(11)
 )
-# A row: what it is, which kernel, where its descriptor begins, tiles, tiles a chunk, whether the run may pause before it.
-KIND, KERNEL, DESC, TILES, GRAIN, MAY_PAUSE, ROW_COST, ROW = range(8)
+# A row: what it is, which kernel, where its descriptor begins, tiles, chunks of tiles, whether the run may pause before it.
+KIND, KERNEL, DESC, TILES, CHUNKS, MAY_PAUSE, ROW_COST, ROW = range(8)
 SERIAL, PARALLEL, LOOP, NEXT, BRANCH, JUMP = range(6)
-"""Row kinds. The last four say which row comes next, and have words of their own in KERNEL, DESC, TILES, GRAIN:
+"""Row kinds. The last four say which row comes next, and have words of their own in KERNEL, DESC, TILES, CHUNKS:
 
 LOOP    TARGET, COUNTER, TRIPS           sets the counter to 0; goes to the target when there are no trips
 NEXT    TARGET, COUNTER, TRIPS, BLOCK    counts; moves what moves and goes to the target, or moves it all back after TRIPS
@@ -34,7 +34,7 @@ JUMP    TARGET                           goes there
 A block of NEXT: how many words move, then for each the descriptor word, bytes, and whether it goes there and back in turn.
 A block of BRANCH: how many rows, then their numbers; the integer is clamped to them.
 """
-TARGET, COUNTER, TRIPS, BLOCK = KERNEL, DESC, TILES, GRAIN
+TARGET, COUNTER, TRIPS, BLOCK = KERNEL, DESC, TILES, CHUNKS
 MOVED, BY, IN_TURN, MOVE = range(4)
 # A relocation: descriptor word, space, index, byte offset.
 WORD, SPACE, INDEX, OFFSET, RELOC = range(5)

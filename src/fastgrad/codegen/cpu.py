@@ -65,9 +65,11 @@ def _gemm(step: Gemm) -> Source:
     words += [rows, *map(scalar_word, step.scalars)]
     tiles = batch * -(-m // rows) * -(-n // tile.width)
     flops = 2.0 * batch * m * n * max(k, 1)
-    return Source(
-        step, text, tuple(words), tiles, 20.0 * tiles + flops / (90.0 if dtype.itemsize == 4 else 45.0)
-    )
+    cost = 20.0 * tiles + flops / (90.0 if dtype.itemsize == 4 else 45.0)
+    chunks = (
+        2 if moves_panels(step, tile) else 4
+    )  # the first panel of each is packed before anything can be computed
+    return Source(step, text, tuple(words), tiles, cost, chunks)
 
 
 def _panels(

@@ -61,8 +61,7 @@ def _wait(ws, spins):  # type: ignore[no-untyped-def]
 @_inner
 def _claim(ws, row, epoch, back):  # type: ignore[no-untyped-def]
     """Run chunks of the published row until none is left, from the front or from the ``back``."""
-    grain = peek(row + 8 * abi.GRAIN)
-    tiles = peek(row + 8 * abi.TILES)
+    chunks, tiles = peek(row + 8 * abi.CHUNKS), peek(row + 8 * abi.TILES)
     kernel = peek(peek(ws + 8 * abi.KERNELS_AT) + 8 * peek(row + 8 * abi.KERNEL))
     desc = peek(ws + 8 * abi.DESCS_AT) + 8 * peek(row + 8 * abi.DESC)
     while True:
@@ -74,7 +73,8 @@ def _claim(ws, row, epoch, back):  # type: ignore[no-untyped-def]
         chunk = end - 1 if back else first
         rest = ticket - 1 if back else ticket + (1 << abi.CHUNK_BITS)
         if exchange_if(ws + 8 * abi.TICKET, ticket, rest):
-            status = call_3(kernel, desc, chunk * grain, smaller(tiles, (chunk + 1) * grain))
+            lo, hi = quotient(chunk * tiles, chunks), quotient((chunk + 1) * tiles, chunks)
+            status = call_3(kernel, desc, lo, hi)
             if status != 0:
                 release(ws + 8 * abi.STATUS, status)
             add_atomic(ws + 8 * abi.FINISHED, 1)
@@ -83,8 +83,7 @@ def _claim(ws, row, epoch, back):  # type: ignore[no-untyped-def]
 @_inner
 def _together(ws, row, index):  # type: ignore[no-untyped-def]
     """One parallel row: publish it, work on it, wait until its chunks are done."""
-    grain = peek(row + 8 * abi.GRAIN)
-    chunks = quotient(peek(row + 8 * abi.TILES) + grain - 1, grain)
+    chunks = peek(row + 8 * abi.CHUNKS)
     epoch = peek(ws + 8 * abi.EPOCH) + 1
     poke(ws + 8 * abi.EPOCH, epoch)
     release(ws + 8 * abi.FINISHED, 0)

@@ -145,7 +145,7 @@ class _Assembler:
         source = emit(step, _apart(step, locations))
         number = self.texts.setdefault(source.text, len(self.texts))
         kind = abi.PARALLEL if _worth_sharing(source) else abi.SERIAL
-        self.row(kind, number, len(self.template), source.tiles, source.tiles, int(source.cost_ns), source)
+        self.row(kind, number, len(self.template), source.tiles, source.chunks, int(source.cost_ns), source)
         self.cost += source.cost_ns * self.times
         self.parallel_ns += source.cost_ns * self.times * (kind == abi.PARALLEL)
         for word in source.words:
@@ -262,12 +262,9 @@ class _Assembler:
         share = threads > 1 and self.parallel_ns > (0 if repeated else region_ns)
         for row in self.rows:
             if row[abi.KIND] == abi.PARALLEL and share:
-                tiles = row[abi.TILES]
-                row[abi.GRAIN] = max(1, -(-tiles // (4 * threads)), -(-tiles // abi.MAX_CHUNKS))
+                row[abi.CHUNKS] = max(1, min(row[abi.TILES], row[abi.CHUNKS] * threads, abi.MAX_CHUNKS))
             elif row[abi.KIND] == abi.PARALLEL:
                 row[abi.KIND] = abi.SERIAL
-            if row[abi.KIND] in (abi.SERIAL, abi.PARALLEL):
-                row[abi.GRAIN] = max(row[abi.GRAIN], 1)
         header = [0] * abi.HEADER
         header[abi.N_ROWS], header[abi.ROWS_AT] = len(self.rows), abi.HEADER
         header[abi.N_RELOCS], header[abi.RELOCS_AT] = len(self.relocs), abi.HEADER + abi.ROW * len(self.rows)
