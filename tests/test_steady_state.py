@@ -203,7 +203,7 @@ def test_workspaces_and_blocks_are_used_again():
     for _ in range(50):
         f(x)
     executable = f.compile(x)
-    assert len(executable._pool._free) == 1
+    assert len(executable._pool.free) == 1
 
 
 def test_many_signatures_of_one_function_are_kept_small():

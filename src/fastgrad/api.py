@@ -88,7 +88,7 @@ class Jitted:
                 return self._cold(args, kwargs)
             outputs = hot.executable.try_call(leaves)
             if outputs is not None:
-                return hot.pack(outputs)
+                return outputs[0] if hot.tree is None else hot.pack(outputs)
         return self._cold(args, kwargs)
 
     def _cold(self, args: tuple, kwargs: dict) -> Any:

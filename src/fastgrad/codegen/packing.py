@@ -19,17 +19,22 @@ from ..core.loops import Layout
 from ..schedule import Buffer, Gemm, Loop, Pack, Ref, Region, Schedule, Step
 from .bfloat16 import Kernel, as_columns, lower_bfloat16, pack_pairs
 from .simd.gemm import pack_source
-from .simd.tile import AHEAD, FAR, SLICE, Tile, host_tile
+from .simd.tile import AHEAD, FAR, SLICE, STEPS, Tile, host_tile
 from .target import cpu_features
 from .writer import Word
 
 WORTH = 384
 """Rows of C that B must serve, columns that A must serve: packing costs some 31 / n of the product's time."""
+IN_PASSING = 768
+"""The same for a B with contiguous rows, which the product packs itself, in passing (`simd.pipeline`), for fewer rows.
+
+Measured (one core, packing included, GFLOP/s, ahead / in passing): 128 rows 190 / 205, 512 rows 206 / 208, 1024 rows
+207 / 197, 2048 rows 204 / 188.
+"""
 SPREAD_A = 200_000
 """Bytes over which a transposed A is spread (K rows of it), beyond which its rows leave the first-level cache."""
 SPREAD_B = 1 << 19
-"""The same of a transposed B, whose columns then share cache sets and many pages. One with contiguous rows is packed by the
-product itself, in passing (`simd.pipeline`)."""
+"""The same of B, whose rows then share cache sets and many pages."""
 
 
 def packed(schedule: Schedule) -> Schedule:
@@ -63,9 +68,10 @@ def _packed(step: Gemm) -> list[Step]:
         pack = _pack(step, step.a, tile.rows)
         steps.append(pack)
         product = replace(product, packed_a=pack.target)
-    _, _, b_j = step.b.layout.axes
-    spread = abs(n * b_j.stride) * dtype.itemsize
-    if b_j.kind != "unit" and m >= WORTH and n >= 2 * tile.width and spread > SPREAD_B:
+    _, b_k, b_j = step.b.layout.axes
+    passing = b_j.kind == "unit"
+    spread = abs(k * b_k.stride if passing else n * b_j.stride) * dtype.itemsize
+    if m >= (IN_PASSING if passing else WORTH) and n >= 2 * tile.width and spread > SPREAD_B:
         pack = _pack(step, as_columns(step.b), tile.width)
         steps.append(pack)
         product = replace(product, packed_b=pack.target)
@@ -125,7 +131,7 @@ def row_block(step: Gemm, tile: Tile) -> int:
     if step.packed_b is not None:
         pieces = max(pieces, -(-m * k * size // NEAR_A), 2)
     elif moves_panels(step, tile):
-        pieces = max(pieces, -(-m * k * size // NEAR_A))
+        pieces = max(pieces, min(-(-m * k * size // NEAR_A), m // (STEPS * tile.rows)))
     share = -(-m // pieces)
     if n == 1 and step.packed_a is None:  # what `matvec` sums side by side
         unit = AHEAD if step.a.layout.axes[2].kind == "unit" else AHEAD * tile.lanes

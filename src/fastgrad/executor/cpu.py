@@ -54,6 +54,11 @@ class Captured:
                 self._copies.append((held, value))
             self.held.append(held)
 
+    @property
+    def copied(self) -> bool:
+        """Whether there is anything to copy anew."""
+        return bool(self._copies)
+
     def addresses(self) -> list[int]:
         """Where they lie."""
         return [array.ctypes.data for array in self.held]
@@ -257,18 +262,23 @@ class Pool:
 
     def __init__(self, native: Native, state: int = 0):
         self.native, self.state = native, state
-        self._free: list[Workspace] = []
+        self.free: list[Workspace] = []
+        """Those that wait; whoever takes the last one makes a new one."""
+
+    def new(self) -> Workspace:
+        """One more."""
+        return self.native.workspace(self.state)
 
     def take(self) -> Workspace:
         """A free workspace, or a new one."""
         try:
-            return self._free.pop()
+            return self.free.pop()
         except IndexError:
-            return self.native.workspace(self.state)
+            return self.new()
 
     def give(self, workspace: Workspace) -> None:
         """Back for the next call."""
-        self._free.append(workspace)
+        self.free.append(workspace)
 
 
 def conform(array: Any, aval: Aval, what: str) -> np.ndarray:

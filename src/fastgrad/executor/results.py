@@ -7,7 +7,7 @@ one is made costs a thousand page faults a call, several times what writing it d
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,15 @@ class Results:
         self._small = [None if a.nbytes >= LARGE else (a.shape, a.dtype) for a in outputs]
         self._blocks = {i: _Blocks(a) for i, a in enumerate(outputs) if a.nbytes >= LARGE}
 
+    def maker(self) -> Callable[[], list[np.ndarray]]:
+        """`arrays`, or the quickest way to the same: for one small output a third of the time."""
+        if self._blocks or len(self._small) != 1 or self._small[0] is None:
+            return self.arrays
+        empty, (shape, dtype) = np.empty, self._small[0]
+        return lambda: [empty(shape, dtype)]
+
     def arrays(self) -> list[np.ndarray]:
         """One array an output, contents undefined."""
-        if not self._blocks:
-            return [np.empty(*kind) for kind in self._small]  # type: ignore[misc]
         return [
             self._blocks[i].array() if kind is None else np.empty(*kind) for i, kind in enumerate(self._small)
         ]

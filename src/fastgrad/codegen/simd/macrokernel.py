@@ -26,7 +26,7 @@ from .matvec import vector
 from .microkernel import multiply, runs_epilogue
 from .pack import pack_columns, pack_rows
 from .pipeline import Block, Pipeline
-from .tile import FAR, Tile
+from .tile import FAR, STEPS, Tile
 
 
 def matmul(
@@ -117,6 +117,10 @@ def _tiles(
     row_bytes = tile.width * size
     sums, pipeline = scratch(b, row_bytes * (tile.held + tile.tail)), Pipeline(b, dtype, tile)
     frame = arrays.open_frame(b)
+    # K in equal parts: while one is read the next, as long, comes.
+    parts = greatest(b, b.udiv(b.add(k, I64(tile.depth - 1)), I64(tile.depth)), I64(1))
+    cut_of_k = b.udiv(b.add(k, b.sub(parts, I64(1))), parts)
+    cut_of_k = greatest(b, b.and_(b.add(cut_of_k, I64(STEPS - 1)), I64(-STEPS)), I64(STEPS))
 
     with _places(b, lo, hi, panels, blocks) as (place, following):
         s, block, number = place
@@ -132,7 +136,7 @@ def _tiles(
         if b_unit:
             packs = _packs(b, tile, size, b_at, b_k, k, columns, b.sub(end, first))
             packs = b.and_(packs, b.not_(packed_ahead))
-        k_block = b.select(packs, I64(tile.depth), greatest(b, k, I64(1)))
+        k_block = b.select(packs, cut_of_k, greatest(b, k, I64(1)))
         # When K is not blocked one scratch tile, hot in the cache, serves all rows.
         cut = b.icmp_signed("<", k_block, k)
         sums_step = b.select(cut, I64(row_bytes), I64(0))

@@ -24,7 +24,7 @@ from . import lines, vec
 from .bfloat16 import dot
 from .blocks import I32, I64, Definition, define, fetch, lane_mask, least, opaque, read, write
 from .epilogue import Arrays, on_registers
-from .tile import LINE, Tile
+from .tile import FETCHED, LINE, STEPS, Tile
 
 
 class Arguments(NamedTuple):
@@ -49,15 +49,6 @@ class Arguments(NamedTuple):
     target: ir.Value
     target_step: ir.Value
     moves: ir.Value
-
-
-STEPS, FETCHED = 8, 4
-"""Steps of k in which one row of the next panel is moved, and how many such rows before its line is fetched.
-
-Rows of a matrix lie a page apart, where no hardware prefetcher follows: a line takes some 400 cycles to come, and a core
-waits for 16 at a time. Measured (Xeon, 1024^3, one thread, GFLOP/s): a row in each step 168, in 4 steps 202, in 8 212, in 10
-(the loop's code is too long) 176.
-"""
 
 
 def multiply(dtype: np.dtype, arrays: Arrays, pairs: bool = False, moves: bool = False) -> Definition:

@@ -15,8 +15,7 @@ import numpy as np
 from llvmlite import ir
 
 from .blocks import I64, greatest, least, scratch
-from .microkernel import STEPS
-from .tile import Tile
+from .tile import STEPS, Tile
 
 
 class Block(NamedTuple):
