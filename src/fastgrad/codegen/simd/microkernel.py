@@ -201,7 +201,7 @@ class _Sums:
         """One row of the next panel; where the following one lies and goes."""
         b, it, row_bytes = self.b, self.it, self.tile.width * self.size
         soon = b.add(source, b.mul(it.ahead_step, I64(FETCHED)))
-        for place in range(0, row_bytes, LINE):
+        for place in (*range(0, row_bytes, LINE), row_bytes - 1):  # rows need not begin with a line
             fetch(b, b.add(soon, I64(place)))
         for step in self.steps:
             value = read(b, self.vector, b.add(source, I64(step)), self.size)
