@@ -31,6 +31,8 @@ NEAR_A = 1 << 19
 TWICE_AS_FAST = "znver"
 """LLVM's names of processors whose ``vdpbf16ps`` has twice float32's rate, as AMD's have since Zen 4. Intel's takes two
 cycles: 110 GFLOP/s a core beside 196 of float32."""
+OF_FLOAT32 = {"tiles": 16.0, "pairs": 2.0}
+"""How many times float32's peak rate the instructions of a family reach on processors that it is chosen for."""
 SMALL = 400_000
 """Operations of a product that is not worth cutting."""
 

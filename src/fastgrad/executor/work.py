@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..codegen.bfloat16 import OF_FLOAT32
 from ..core.expr import Map, MapBuilder
 from ..core.graph import Eqn, Var
 from ..core.loops import Pointwise, Reduce
@@ -28,12 +29,16 @@ _FREE = frozenset({"const", "cast"})
 
 
 class Work(NamedTuple):
-    """What one run of a step does: operations, bytes read and written, and the dtype that it mostly computes in."""
+    """What one run of a step does: operations, bytes read and written, and the dtype that it mostly computes in.
+
+    ``pace``: how many times the rate of that dtype's multiply-adds its instructions can reach.
+    """
 
     flops: int
     read: int
     written: int
     dtype: str
+    pace: float = 1.0
 
 
 def work_of(step: Computed) -> Work:
@@ -41,7 +46,8 @@ def work_of(step: Computed) -> Work:
     if isinstance(step, Gemm):
         batch, m, n, k = step.sizes
         flops = 2 * batch * m * n * k + batch * m * n * map_ops(step.map)
-        return Work(flops, _bytes(step.reads), _bytes(step.writes), step.a.buffer.dtype.name)
+        pace = OF_FLOAT32.get(step.form, 1.0)
+        return Work(flops, _bytes(step.reads), _bytes(step.writes), step.a.buffer.dtype.name, pace)
     if isinstance(step, Loop):
         elements = math.prod(step.shape)
         flops = elements * (map_ops(step.map) + len(step.folds))
