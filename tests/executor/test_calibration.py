@@ -13,12 +13,13 @@ import pytest
 import fastgrad as fg
 from fastgrad import machine
 from fastgrad.cli import main
+from fastgrad.codegen import abi, toolchain
 from fastgrad.codegen import rates as kept
 from fastgrad.codegen import store as stores
-from fastgrad.codegen import toolchain
 from fastgrad.codegen.simd.probe import CHAINS, PROBES, STRIDE, probe_source
 from fastgrad.executor import calibration, tape
 from fastgrad.executor.calibration import calibrate
+from fastgrad.executor.estimate import CALL_NS, estimate
 
 LAYOUT = {"vendor_id": "GenuineIntel", "cpu family": "6", "model": "143", "model name": "Some Processor"}
 
@@ -140,7 +141,7 @@ def test_a_busy_machine_is_not_kept_and_chooses_nothing(folder, counted, monkeyp
         path.unlink()
     monkeypatch.setattr(calibration._Probes, "rates", lambda self: busy)
     assert calibrate() == kept.rates() == busy and "others had some of its cores" in str(busy)
-    assert tape._scales() == (1.0, 1.0)
+    assert tape._rates() == machine.shipped(kept.vector_bytes())
     again(monkeypatch)
     assert kept.measured() is None
 
@@ -188,9 +189,63 @@ def test_costs_choose_between_serial_and_shared_of_the_same_bits(monkeypatch):
 
 def test_costs_are_followed_within_a_factor(monkeypatch):
     monkeypatch.setattr(tape, "measured", lambda: None)
-    assert tape._scales() == (1.0, 1.0)
+    assert tape._thresholds(tape._rates()) == (tape.PARALLEL_NS, tape.REGION_NS)
     monkeypatch.setattr(tape, "measured", lambda: with_costs(2 * machine.ROW_NS, 1e12))
-    assert tape._scales() == (2.0, tape.FACTOR)
+    assert tape._thresholds(tape._rates()) == (2 * tape.PARALLEL_NS, tape.FACTOR * tape.REGION_NS)
+
+
+def machine_of(monkeypatch, **changes):
+    """Tapes are built for a machine of two threads, of shipped rates but for the ``changes``."""
+    rates = dataclasses.replace(machine.shipped(64, 2), measured=True, **changes)
+    monkeypatch.setattr(tape, "measured", lambda: rates)
+    return rates
+
+
+def estimated(f, *arrays):
+    """What a program of one kernel is taken to last, and whether its row is shared."""
+    words = fg.jit(f, threads=2).compile(*arrays).program.native.tape
+    (source,) = words.sources
+    return (
+        words.cost_ns,
+        int(words.words[abi.N_PARALLEL]),
+        estimate(source.step, source.tiles).ns(tape._rates()),
+    )
+
+
+def test_a_product_is_estimated_by_the_peak_rate(monkeypatch):
+    a, b = np.ones((352, 512), np.float32), np.ones((512, 352), np.float32)
+    machine_of(monkeypatch, float32=(200.0, 400.0))
+    cost, shared, alone = estimated(lambda a, b: a @ b, a, b)
+    assert cost == pytest.approx(alone) and shared == 1
+    assert cost == pytest.approx(2 * 352 * 352 * 512 / 200 / 0.85, rel=0.02)
+    machine_of(monkeypatch, float32=(50.0, 100.0))
+    assert estimated(lambda a, b: a @ b, a, b)[0] == pytest.approx(4 * cost, rel=0.02)
+    machine_of(monkeypatch, float32=(200.0, 200.0))  # the other thread adds nothing
+    assert estimated(lambda a, b: a @ b, a, b)[:2] == (pytest.approx(cost), 0)
+
+
+def test_a_copy_is_estimated_by_the_bandwidth_of_where_it_lies(monkeypatch):
+    def rates(near, far):
+        levels = (
+            machine.Level("L1", 1 << 15, (near, 2 * near), (near, 2 * near)),
+            machine.Level("memory", 1 << 62, far, far),
+        )
+        machine_of(monkeypatch, levels=levels)
+
+    small, large = np.ones(3000, np.float32), np.ones(1 << 20, np.float32)
+    rates(100.0, (10.0, 20.0))
+    near = estimated(lambda x: x + 1.0, small)[0]
+    assert near == pytest.approx(2 * small.nbytes / 100, rel=0.2)
+    cost, shared, _ = estimated(lambda x: x + 1.0, large)
+    assert cost == pytest.approx(2 * large.nbytes / 10, rel=0.02) and shared == 1
+    rates(100.0, (10.0, 10.0))  # one thread draws all that memory gives
+    assert estimated(lambda x: x + 1.0, large)[:2] == (pytest.approx(cost), 0)
+
+
+def test_a_function_of_the_library_counts_one_call_a_value():
+    x = np.ones(4096, np.float32)
+    of = {f: estimated(f, x)[0] for f in (np.arcsinh, np.abs)}
+    assert of[np.arcsinh] > 4096 * CALL_NS > of[np.abs]
 
 
 # -- the shipped tables ------------------------------------------------------------------------------------------------

@@ -86,8 +86,8 @@ def as_columns(ref: Ref) -> Ref:
     return Ref(ref.buffer, Layout((batch, n, k), axes, ref.layout.offset))
 
 
-Kernel = tuple[str, tuple[Word, ...], int, float]
-"""Text, descriptor words, number of tiles, a guess of the nanoseconds."""
+Kernel = tuple[str, tuple[Word, ...], int]
+"""Text, descriptor words, number of tiles."""
 
 
 def product_kernel(step: Gemm, tile: Tile, kinds: tuple[Kind, ...]) -> Kernel:
@@ -110,8 +110,7 @@ def product_kernel(step: Gemm, tile: Tile, kinds: tuple[Kind, ...]) -> Kernel:
         words += [a.stride for a in ref.layout.axes[:2]]
     words += [rows, *map(scalar_word, step.scalars)]
     tiles = batch * -(-m // rows) * -(-n // columns)
-    rate = 800.0 if tiled else 150.0
-    return text, tuple(words), tiles, 20.0 * tiles + 2.0 * batch * m * n * k / rate
+    return text, tuple(words), tiles
 
 
 def _row_block(step: Gemm, height: int, columns: int) -> int:
@@ -130,4 +129,4 @@ def pack_pairs(step: Pack, lanes: int) -> Kernel:
     text = pack_bfloat16_source(step.form, step.width, step.group, unit, lanes)
     words: tuple[Word, ...] = (step.source, step.target, batch, extent, k, *(a.stride for a in axes))
     tiles = -(-k // STRIP) if unit == "extent" else -(-extent // step.width) * -(-k // RUN)
-    return text, words, batch * tiles, 20.0 * batch * tiles + 0.2 * batch * extent * k
+    return text, words, batch * tiles

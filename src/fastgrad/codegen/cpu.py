@@ -62,10 +62,7 @@ def _gemm(step: Gemm) -> Source:
     words += [0, n] * len(step.folds)
     words += [rows, *map(scalar_word, step.scalars)]
     tiles = batch * -(-m // rows) * -(-n // tile.width)
-    flops = 2.0 * batch * m * n * max(k, 1)
-    return Source(
-        step, text, tuple(words), tiles, 20.0 * tiles + flops / (90.0 if dtype.itemsize == 4 else 45.0)
-    )
+    return Source(step, text, tuple(words), tiles)
 
 
 def _panels(
@@ -97,6 +94,4 @@ def _routine(step: Routine) -> Source:
     refs = (*step.reads, *step.writes)
     dtypes = tuple(r.buffer.dtype for r in refs)
     tiles = routine.tiles(*step.sizes)
-    return Source(
-        step, routine.text(*map(short, dtypes)), (*refs, *step.sizes), tiles, routine.cost(*step.sizes)
-    )
+    return Source(step, routine.text(*map(short, dtypes)), (*refs, *step.sizes), tiles)

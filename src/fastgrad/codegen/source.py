@@ -10,10 +10,9 @@ from .writer import Word
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A step's kernel: its text (the key of the compiled code), descriptor words, number of tiles, a guess of its time."""
+    """A step's kernel: its text (the key of the compiled code), descriptor words, number of tiles."""
 
     step: Computed
     text: str
     words: tuple[Word, ...]
     tiles: int
-    cost_ns: float

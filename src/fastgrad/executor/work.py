@@ -8,7 +8,8 @@ it. Bytes are those of the arrays that a step names, each once: what passes by a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ def work_of(step: Computed) -> Work:
         batch, m, n, k = step.sizes
         flops = 2 * batch * m * n * k + batch * m * n * map_ops(step.map)
         pace = OF_FLOAT32.get(step.form, 1.0)
-        return Work(flops, _bytes(step.reads), _bytes(step.writes), step.a.buffer.dtype.name, pace)
+        return Work(flops, _bytes(step.reads), _bytes(step.writes), _name(step.a.buffer.dtype), pace)
     if isinstance(step, Loop):
         elements = math.prod(step.shape)
         flops = elements * (map_ops(step.map) + len(step.folds))
@@ -64,7 +65,7 @@ def work_of(step: Computed) -> Work:
         dtype = _main([np.dtype(part.dtype) for part in parts])
         return Work(sum(part.flops for part in parts), _bytes(step.reads), _bytes(step.writes), dtype)
     if isinstance(step, Pack):
-        return Work(0, _bytes(step.reads), _bytes(step.writes), step.source.buffer.dtype.name)
+        return Work(0, _bytes(step.reads), _bytes(step.writes), _name(step.source.buffer.dtype))
     return _routine(step)
 
 
@@ -75,17 +76,25 @@ def map_ops(lines: Map) -> int:
 
 def _bytes(refs: Sequence[Ref]) -> int:
     """Bytes of the distinct elements: an axis of stride 0 shows the same ones again, a window that is read twice is one."""
-    seen = {(r.buffer, r.layout): r for r in refs if not isinstance(r.buffer, Indices)}
+    seen: Iterable[Ref] = (
+        refs if len(refs) < 2 else dict.fromkeys(refs)
+    )  # a window on a buffer: the same window counts once
     return sum(
         r.buffer.dtype.itemsize
         * math.prod(n for n, axis in zip(r.layout.shape, r.layout.axes, strict=True) if axis.kind != "zero")
-        for r in seen.values()
+        for r in seen
+        if not isinstance(r.buffer, Indices)
     )
 
 
 def _main(dtypes: Sequence[np.dtype]) -> str:
-    floats = [d.name for d in dtypes if d.kind == "f"]
-    return max(floats, key=floats.count) if floats else dtypes[0].name if dtypes else "float32"
+    floats = [d for d in dtypes if d.kind == "f"]
+    return _name(max(floats, key=floats.count) if floats else dtypes[0]) if dtypes else "float32"
+
+
+@cache
+def _name(dtype: np.dtype) -> str:
+    return dtype.name  # NumPy puts it together each time
 
 
 def _routine(step: Routine) -> Work:
@@ -104,7 +113,7 @@ def _routine(step: Routine) -> Work:
         flops = outer * count * inner
     elif step.name == "cumsum":
         flops = step.writes[0].buffer.size
-    return Work(flops, read, written, step.writes[0].buffer.dtype.name)
+    return Work(flops, read, written, _name(step.writes[0].buffer.dtype))
 
 
 def work_of_eqn(eqn: Eqn) -> Work:
