@@ -7,7 +7,7 @@ from typing import Any
 
 from . import autodiff, memory, passes
 from .api import Jitted, jit
-from .codegen.packing import packed
+from .codegen.host import host_schedule
 from .core.graph import Graph
 from .errors import ArgumentError
 from .executor import tape
@@ -15,7 +15,6 @@ from .executor.executable import Executable
 from .machine import available_threads
 from .memory import Location, MemoryPlan
 from .passes.precision import check_precision, lowered
-from .schedule import schedule
 
 STAGES = ("trace", "autodiff", "passes", "schedule", "memory", "codegen", "compile")
 
@@ -71,7 +70,7 @@ def _stage(name: str, graph: Graph, precision: str | None) -> str:
 
 
 def _plan(graph: Graph) -> MemoryPlan:
-    steps = packed(schedule(graph))
+    steps = host_schedule(graph)
     inputs = [Location("input", i) for i in range(len(steps.inputs))]
     return memory.plan(steps, inputs, [Location("output", i) for i in range(len(steps.outputs))])
 

@@ -184,6 +184,21 @@ class Rates:
         alone = level.read if read > written else level.copy
         return 2 * both / _on(level.copy, threads) + (read + written - 2 * both) / _on(alone, threads)
 
+    @property
+    def lines_worth_storing(self) -> int:
+        """How many lines an element (additions, products, choices) take as long as to store their result and load it again.
+
+        In the second-level cache, where most values of a program lie when they are read again: a store and a load of any
+        dtype, against additions at half the rate of multiply-adds. In steps of four, within bounds, so that another
+        measurement of the same machine asks for the same kernels.
+
+        >>> shipped(64).lines_worth_storing
+        8
+        """
+        second = self.levels[min(1, len(self.levels) - 1)]
+        lines = 8 / second.copy[0] * self.float32[0] / 2
+        return min(max(int(lines) // 4 * 4, 4), 12)
+
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and lists, for a file."""
         return {
@@ -242,8 +257,8 @@ def _pair(values: Any) -> Pair:
 
 _GUESSED_GFLOPS = {64: 180.0, 32: 90.0, 16: 40.0}
 """float32 on one core by bytes of a vector: two multiply-adds a cycle at some 2.8 GHz (one where vectors are narrow)."""
-_GUESSED_GBS = {"L1": (150.0, 120.0), "L2": (60.0, 45.0), "L3": (20.0, 15.0), "memory": (12.0, 9.0)}
-"""Reading, and reading and writing, on one core."""
+_GUESSED_GBS = {"L1": (150.0, 150.0), "L2": (80.0, 45.0), "L3": (20.0, 15.0), "memory": (12.0, 10.0)}
+"""Reading, and reading and writing, on one core with vectors of 32 bytes; the private caches follow their width."""
 
 
 def shipped(vector_bytes: int, threads: int | None = None) -> Rates:
@@ -256,8 +271,9 @@ def shipped(vector_bytes: int, threads: int | None = None) -> Rates:
     sizes = cpu().caches[:3]
     levels = []
     for i, name in enumerate([*(f"L{i + 1}" for i in range(len(sizes))), "memory"]):
-        read, copy = _GUESSED_GBS[name]
-        factor = n if name in ("L1", "L2") else min(n, 2)
+        private = name in ("L1", "L2")
+        read, copy = (x * vector_bytes / 32 if private else x for x in _GUESSED_GBS[name])
+        factor = n if private else min(n, 2)
         levels.append(
             Level(name, sizes[i] if i < len(sizes) else 1 << 62, (read, read * factor), (copy, copy * factor))
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import memory, passes, pytree
 from .api import _threads, default_backend
-from .codegen.packing import packed
+from .codegen.host import host_schedule
 from .core.aval import Aval, aval_of
 from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, TraceError
@@ -40,7 +40,6 @@ from .ops.index import take
 from .optimizer import Optimizer
 from .passes.precision import check_precision, lowered
 from .random.keys import words
-from .schedule import schedule
 from .signatures import Key, Signatures
 from .state import COUNT, KEY, State
 from .step_loss import ModelState, StepLoss
@@ -282,8 +281,8 @@ class TrainStep:
         head += [state.scalar_place(name) for name in (KEY, COUNT) if name in state]
         tail = [*state.leaf_places("grads"), *state.leaf_places("staged")]
         borrow = not captured.overlaps([state.memory])
-        first = memory.plan(packed(schedule(graph)), head + pointers, results + tail, borrow=borrow)
-        second = memory.plan(packed(schedule(self._update)), *update_places(self.optimizer, self._state))
+        first = memory.plan(host_schedule(graph), head + pointers, results + tail, borrow=borrow)
+        second = memory.plan(host_schedule(self._update), *update_places(self.optimizer, self._state))
         handed = [*avals, *(a.aval for a in graph.outputs[:n_results])]
         repeat: tape.Repeat | None = None
         if loop is not None:

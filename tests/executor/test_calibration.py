@@ -141,7 +141,7 @@ def test_a_busy_machine_is_not_kept_and_chooses_nothing(folder, counted, monkeyp
         path.unlink()
     monkeypatch.setattr(calibration._Probes, "rates", lambda self: busy)
     assert calibrate() == kept.rates() == busy and "others had some of its cores" in str(busy)
-    assert tape._rates() == machine.shipped(kept.vector_bytes())
+    assert kept.reliable() == machine.shipped(kept.vector_bytes())
     again(monkeypatch)
     assert kept.measured() is None
 
@@ -177,7 +177,7 @@ def test_costs_choose_between_serial_and_shared_of_the_same_bits(monkeypatch):
     x = np.random.default_rng(0).standard_normal((700, 900))
 
     def shared(row_ns, region_ns):
-        monkeypatch.setattr(tape, "measured", lambda: with_costs(row_ns, region_ns))
+        monkeypatch.setattr(kept, "measured", lambda: with_costs(row_ns, region_ns))
         executable = fg.jit(lambda x: np.tanh(x * 1.5).sum(), threads=2).compile(x)
         rows = executable.program.native.tape
         return int(rows.words[fg.codegen.abi.N_PARALLEL]), executable(x)[0].tobytes()
@@ -188,16 +188,16 @@ def test_costs_choose_between_serial_and_shared_of_the_same_bits(monkeypatch):
 
 
 def test_costs_are_followed_within_a_factor(monkeypatch):
-    monkeypatch.setattr(tape, "measured", lambda: None)
-    assert tape._thresholds(tape._rates()) == (tape.PARALLEL_NS, tape.REGION_NS)
-    monkeypatch.setattr(tape, "measured", lambda: with_costs(2 * machine.ROW_NS, 1e12))
-    assert tape._thresholds(tape._rates()) == (2 * tape.PARALLEL_NS, tape.FACTOR * tape.REGION_NS)
+    monkeypatch.setattr(kept, "measured", lambda: None)
+    assert tape._thresholds(kept.reliable()) == (tape.PARALLEL_NS, tape.REGION_NS)
+    monkeypatch.setattr(kept, "measured", lambda: with_costs(2 * machine.ROW_NS, 1e12))
+    assert tape._thresholds(kept.reliable()) == (2 * tape.PARALLEL_NS, tape.FACTOR * tape.REGION_NS)
 
 
 def machine_of(monkeypatch, **changes):
     """Tapes are built for a machine of two threads, of shipped rates but for the ``changes``."""
     rates = dataclasses.replace(machine.shipped(64, 2), measured=True, **changes)
-    monkeypatch.setattr(tape, "measured", lambda: rates)
+    monkeypatch.setattr(kept, "measured", lambda: rates)
     return rates
 
 
@@ -208,7 +208,7 @@ def estimated(f, *arrays):
     return (
         words.cost_ns,
         int(words.words[abi.N_PARALLEL]),
-        estimate(source.step, source.tiles).ns(tape._rates()),
+        estimate(source.step, source.tiles).ns(kept.reliable()),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from .. import machine
 from ..codegen import abi
 from ..codegen.cpu import Source, emit
-from ..codegen.rates import measured, vector_bytes
+from ..codegen.rates import reliable
 from ..machine import Rates
 from ..memory import Location, MemoryPlan, RegionPlan
 from ..schedule import Buffer, Computed, Loop, Region
@@ -121,7 +121,7 @@ class _Assembler:
     """Rows, relocations, descriptor words and blocks under construction."""
 
     def __init__(self, threads: int) -> None:
-        self.threads, self.rates = threads, _rates()
+        self.threads, self.rates = threads, reliable()
         self.row_ns, self.region_ns = _thresholds(self.rates)
         self.rows: list[list[int]] = []
         self.sources: list[Source | None] = []
@@ -355,12 +355,6 @@ def _unknown(trips: int) -> bool:
 
 def _estimated(trips: int) -> int:
     return max(1, GUESSED_TRIPS if _unknown(trips) else trips)
-
-
-def _rates() -> Rates:
-    """What to estimate by: this machine as it was measured, if nobody else had its cores then, or as it is shipped."""
-    found = measured()
-    return found if found is not None and found.steady else machine.shipped(vector_bytes())
 
 
 def _thresholds(rates: Rates) -> tuple[float, float]:
