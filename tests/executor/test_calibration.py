@@ -16,6 +16,7 @@ from fastgrad.cli import main
 from fastgrad.codegen import abi, toolchain
 from fastgrad.codegen import rates as kept
 from fastgrad.codegen import store as stores
+from fastgrad.codegen.simd.intrinsics import TILE_BYTES
 from fastgrad.codegen.simd.probe import CHAINS, PROBES, STRIDE, probe_source
 from fastgrad.executor import calibration, tape
 from fastgrad.executor.calibration import calibrate
@@ -251,10 +252,32 @@ def test_a_function_of_the_library_counts_one_call_a_value():
 # -- the shipped tables ------------------------------------------------------------------------------------------------
 
 
-def test_cuts_are_a_function_of_the_model_alone(monkeypatch):
-    assert machine.cuts() == machine.cuts("nobody's CPU", 16) == machine.cuts("nobody's CPU", 64)
-    monkeypatch.setitem(machine._CUTS_OF_MODELS, "Maker-1-2", machine.Cuts(2048, 64))
-    assert machine.cuts("Maker-1-2", 32) == (2048, 64)
+@pytest.mark.parametrize(
+    ("model", "near"),
+    [
+        ("GenuineIntel-6-143", 512), ("GenuineIntel-6-94", 128), ("GenuineIntel-6-126", 256), ("AuthenticAMD-23-1", 256),
+        ("AuthenticAMD-25-33", 256), ("AuthenticAMD-25-97", 512), ("AuthenticAMD-26-68", 512), ("GenuineIntel-6-9999", 512),
+        ("GenuineIntel-15-94", 512), ("unknown", 512), ("", 512), ("GenuineIntel-6-x", 512), ("0x41-8-0xd0c", 512),
+    ],
+)  # fmt: skip
+def test_cuts_are_a_function_of_the_model_alone(model, near, monkeypatch):
+    expected = machine.cuts(model)
+    assert expected.near_bytes == near << 10
+    busy = machine.shipped(16, 1)
+    monkeypatch.setattr(kept, "measured", lambda: busy)
+    assert machine.cuts(model) == expected
+    monkeypatch.setattr(machine, "cpu", lambda: machine.Cpu(model, "", (1 << 10,), 16))
+    assert machine.cuts() == expected and machine.processors().cuts == expected
+
+
+def test_the_table_has_one_row_a_model_and_every_tile_fits_a_frame():
+    rows = machine.PROCESSORS
+    for i, row in enumerate(rows):
+        for other in rows[i + 1 :]:
+            assert row.family != other.family or (
+                row.models and other.models and not row.models & other.models
+            )
+        assert row.cuts.map_block * 8 <= TILE_BYTES and row.cuts.near_bytes % (1 << 10) == 0
 
 
 def test_the_processor_is_told_by_linux(tmp_path):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.loops import Axis, Layout
+from ..machine import cuts
 from ..schedule import Buffer, Gemm, Pack, Ref, Step
 from .simd.gemm import Factors, Kind, gemm_source, pack_bfloat16_source
 from .simd.tile import AMX_COLUMNS, AMX_ROWS, COLUMNS, DEPTH, HELD, PAIRS_A_ROW, RUN, STRIP, Tile
@@ -26,7 +27,7 @@ from .target import amx, cpu, cpu_features
 from .writer import Word, scalar_word
 
 I32 = np.dtype(np.int32)
-NEAR_A = 1 << 19
+NEAR_A = cuts().near_bytes
 """Bytes of packed A that a tile keeps in the second-level cache while panels of B pass by."""
 TWICE_AS_FAST = "znver"
 """LLVM's names of processors whose ``vdpbf16ps`` has twice float32's rate, as AMD's have since Zen 4. Intel's takes two

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from ..core.expr import MapBuilder
 from ..core.loops import Layout
+from ..machine import cuts
 from ..schedule import Buffer, Gemm, Loop, Pack, Ref, Region, Schedule, Step
 from .bfloat16 import Kernel, as_columns, lower_bfloat16, pack_pairs
 from .simd.gemm import pack_source
@@ -92,10 +93,10 @@ def pack_kernel(step: Pack) -> Kernel:
     return text, words, tiles
 
 
-SMALL_B, FEW_ROWS = 1 << 19, 8
+SMALL_B, FEW_ROWS = cuts().near_bytes, 8
 """Bytes of B that each core may well read whole, for so many register tiles of rows: a share of rows for each is then better
 than a share of columns. With more rows, or a larger B, it is not."""
-NEAR_A = 1 << 19
+NEAR_A = cuts().near_bytes
 """Bytes of A that a tile keeps in the second-level cache while panels of B pass by, where cutting it costs nothing."""
 
 
