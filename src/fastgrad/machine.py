@@ -160,8 +160,8 @@ PROCESSORS = (
     ),
 )
 """The first row is measured: blocks of 1024 to 4096 elements differ by less than 3% on sums and maps of 16 thousand to 4
-million elements; with 128 KB of an operand products are 7 to 30% slower on one thread than with 512 KB, with 256 KB up to 20%.
-(167 is Rocket Lake's number, which virtual machines on newer Xeons show.) The others keep half of the second cache that
+million elements; with 128 KB of an operand products are 7 to 30% slower on one thread than with 512 KB, with 256 KB up to
+20. (167 is Rocket Lake's number, which virtual machines on newer Xeons show.) The others keep half of the second cache that
 their makers document, at most as much as the first."""
 
 

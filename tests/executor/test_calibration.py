@@ -190,9 +190,9 @@ def test_costs_choose_between_serial_and_shared_of_the_same_bits(monkeypatch):
 
 def test_costs_are_followed_within_a_factor(monkeypatch):
     monkeypatch.setattr(kept, "measured", lambda: None)
-    assert tape._thresholds(kept.reliable()) == (tape.PARALLEL_NS, tape.REGION_NS)
+    assert tape.thresholds(kept.reliable()) == (tape.PARALLEL_NS, tape.REGION_NS)
     monkeypatch.setattr(kept, "measured", lambda: with_costs(2 * machine.ROW_NS, 1e12))
-    assert tape._thresholds(kept.reliable()) == (2 * tape.PARALLEL_NS, tape.FACTOR * tape.REGION_NS)
+    assert tape.thresholds(kept.reliable()) == (2 * tape.PARALLEL_NS, tape.FACTOR * tape.REGION_NS)
 
 
 def machine_of(monkeypatch, **changes):

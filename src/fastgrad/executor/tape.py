@@ -122,7 +122,7 @@ class _Assembler:
 
     def __init__(self, threads: int) -> None:
         self.threads, self.rates = threads, reliable()
-        self.row_ns, self.region_ns = _thresholds(self.rates)
+        self.row_ns, self.region_ns = thresholds(self.rates)
         self.rows: list[list[int]] = []
         self.sources: list[Source | None] = []
         self.relocs: list[tuple[int, int, int, int]] = []
@@ -357,7 +357,7 @@ def _estimated(trips: int) -> int:
     return max(1, GUESSED_TRIPS if _unknown(trips) else trips)
 
 
-def _thresholds(rates: Rates) -> tuple[float, float]:
+def thresholds(rates: Rates) -> tuple[float, float]:
     """What a row, and a plan's rows together, must save to be shared."""
     scales = rates.row_ns / machine.ROW_NS, rates.region_ns / machine.REGION_NS
     row, region = (min(max(x, 1 / FACTOR), FACTOR) for x in scales)
