@@ -167,6 +167,22 @@ def test_neither_import_nor_compiling_measures(tmp_path):
     assert done.stdout.strip() == "False", done.stderr
 
 
+# -- one figure at a time, for benchmarks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_figure_at_a_time(threads):
+    single, double = (calibration.multiply_adds(dtype, threads) for dtype in ("float32", "float64"))
+    assert 0 < double < single
+    reading, copying = (calibration.streaming(what, 1 << 16, threads) for what in ("read", "copy"))
+    assert reading > 0 and copying > 0
+    with pytest.raises(KeyError):
+        calibration.streaming("write", 1 << 16, threads)
+
+
+'''
+
+
 # -- what it may change ------------------------------------------------------------------------------------------------
 
 
