@@ -61,7 +61,7 @@ class TrainStep:
         key: from `fg.random.key`. Step number i (from 0) hands the loss ``fg.random.fold_in(key, i)``, in `run` as by hand.
         backend: "numba" (compiled) or "numpy" (interpreted, op by op). ``threads``: at most so many.
         precision: "bfloat16" rounds the operands of float32 products, forward and backward, and adds up in float32 (as in
-            `jit`); parameters, gradients and optimizer state stay float32.
+            `jit`, which says what becomes of subnormal numbers); parameters, gradients and optimizer state stay float32.
     Attributes:
         params: live zero-copy views of the parameters, nested as given; ``grads`` those of the last step's gradients
             (after Ctrl-C in the middle of one they hold parts of its work; parameters and state are as they were).
@@ -330,10 +330,13 @@ class TrainStep:
     @property
     def executable(self) -> Program:
         """The compiled program of the newest signature; `ArgumentError` before the first step and when interpreted."""
-        if self._newest is None or self._newest.program is None:
+        if self.backend == "numpy":
             raise ArgumentError(
-                "TrainStep: nothing is compiled yet", hint="call the step once, with backend='numba'"
+                "TrainStep: this step is interpreted: backend='numpy' compiles nothing",
+                hint="TrainStep(..., backend='numba'); the interpreted graph: fg.explain(loss, params, *batch)",
             )
+        if self._newest is None or self._newest.program is None:
+            raise ArgumentError("TrainStep: nothing is compiled yet", hint="call the step once: step(*batch)")
         return self._newest.program
 
     def snapshot(self) -> dict[str, Any]:

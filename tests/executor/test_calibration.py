@@ -180,9 +180,6 @@ def test_one_figure_at_a_time(threads):
         calibration.streaming("write", 1 << 16, threads)
 
 
-'''
-
-
 # -- what it may change ------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ PARALLEL_NS = 1_500.0
 REGION_NS = 100_000.0
 """A plan opens a parallel region when its rows save so much together, where to wake a thread that sleeps, and to meet it
 again at the end, costs `machine.REGION_NS`. A loop of many steps opens one region for all of them."""
-FACTOR = 4.0
+FACTOR = 2.0
 """Both follow what this machine was measured to take, if it was, by this factor at most: results are the same either way."""
 TURN_NS = 10
 """What a row that is no kernel takes."""
