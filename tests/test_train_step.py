@@ -635,7 +635,8 @@ def test_bad_arguments():
         (lambda: SGD(0.1, momentum=1.0), ArgumentError, "momentum"),
         (lambda: SGD(0.1, nesterov=True), ArgumentError, "nesterov needs a momentum"),
         (lambda: Adam(betas=(0.9, 1.0)), ArgumentError, r"betas\[1\]"),
-        (lambda: make().executable, ArgumentError, "nothing is compiled yet"),
+        (lambda: make().executable, ArgumentError, r"nothing is compiled yet\n  try: call the step once"),
+        (lambda: make(backend="numpy").executable, ArgumentError, "interpreted.*\n  try: .*backend='numba'"),
     ]
     for i, (call, error, message) in enumerate(calls):
         with pytest.raises(error, match=message):

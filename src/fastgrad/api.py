@@ -189,8 +189,9 @@ def jit(
     interpreter). ``threads`` at most; by default all that the process may use. ``static_argnums`` and
     ``static_argnames`` name arguments that are traced as Python values.
     ``precision`` "bfloat16": every float32 matrix product, forward and backward, takes its operands rounded to bfloat16
-    (each off by up to 2^-8 of its value) and adds up in float32; all else stays float32, and so do parameters. Within a
-    function that is itself compiled the outer one's ``precision`` holds.
+    (each off by up to 2^-8 of its value) and adds up in float32; all else stays float32, and so do parameters. Where the
+    processor's own bfloat16 instructions multiply, operands, products and sums below 2^-126 in magnitude count as 0. Within
+    a function that is itself compiled the outer one's ``precision`` holds.
     Returns: a function that returns fresh NumPy arrays in the nesting of ``f``'s result.
 
     >>> f = jit(lambda x: (x * x).sum())

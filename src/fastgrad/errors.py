@@ -11,6 +11,8 @@ import sys
 from functools import lru_cache
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PROGRAMS = tuple(_PACKAGE + name + os.sep for name in ("bench", "cli"))
+"""Of the package, but users of it."""
 
 
 class FastgradError(Exception):
@@ -69,7 +71,9 @@ class GraphError(FastgradError, AssertionError):
 @lru_cache(maxsize=1024)
 def _users(filename: str) -> str | None:
     """The name of a file that belongs to the user; None for ours and NumPy's."""
-    internal = filename.startswith((_PACKAGE, "<__array")) or f"{os.sep}numpy{os.sep}" in filename
+    if filename.startswith(_PROGRAMS):
+        return os.path.basename(filename)
+    internal = filename.startswith((_PACKAGE, "<__array", "<frozen")) or f"{os.sep}numpy{os.sep}" in filename
     return None if internal else os.path.basename(filename)
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 from . import autodiff, memory, passes
 from .api import Jitted, jit
-from .codegen.packing import packed
+from .codegen.host import host_schedule
 from .core.graph import Graph
 from .errors import ArgumentError
 from .executor import tape
+from .executor.choices import choices
 from .executor.executable import Executable
 from .machine import available_threads
 from .memory import Location, MemoryPlan
 from .passes.precision import check_precision, lowered
-from .schedule import schedule
 
 STAGES = ("trace", "autodiff", "passes", "schedule", "memory", "codegen", "compile")
 
@@ -26,8 +26,9 @@ def explain(
     """What becomes of ``f`` on arguments like these, stage by stage, as text; nothing is run.
 
     Args: ``f`` a function or what `jit`, `grad`, `value_and_grad` made of one; ``stage`` one of "trace", "autodiff" (the
-    joint graph of forward and backward by every float input), "passes", "schedule", "memory", "codegen" (the kernels'
-    text), "compile" (seconds a kernel), or None for all in order; ``precision`` as in `jit` (by default ``f``'s own).
+    joint graph of forward and backward by every float input), "passes", "schedule" (with the kernel of each product, what
+    is shared among threads, and the machine that decides both), "memory", "codegen" (the kernels' text), "compile" (seconds
+    a kernel), or None for all in order; ``precision`` as in `jit` (by default ``f``'s own).
     Returns: text; where a float32 became float64 it says at which line. Raises `ArgumentError` for another stage.
 
     >>> print(explain(lambda x: x * 2.0, np.ones(3), stage="trace"))  # doctest: +ELLIPSIS
@@ -60,7 +61,7 @@ def _stage(name: str, graph: Graph, precision: str | None) -> str:
         return Executable(graph, threads=available_threads(), precision=precision).compile_report()
     planned = _plan(simplified)
     if name == "schedule":
-        return str(planned.schedule)
+        return f"{planned.schedule}\n{choices(planned, available_threads())}"
     if name == "memory":
         return str(planned)
     rows: dict[str, list[int]] = {}
@@ -71,7 +72,7 @@ def _stage(name: str, graph: Graph, precision: str | None) -> str:
 
 
 def _plan(graph: Graph) -> MemoryPlan:
-    steps = packed(schedule(graph))
+    steps = host_schedule(graph)
     inputs = [Location("input", i) for i in range(len(steps.inputs))]
     return memory.plan(steps, inputs, [Location("output", i) for i in range(len(steps.outputs))])
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import memory, passes, pytree
 from .api import _threads, default_backend
-from .codegen.packing import packed
+from .codegen.host import host_schedule
 from .core.aval import Aval, aval_of
 from .core.graph import Graph, Tracer
 from .errors import ArgumentError, DTypeError, ShapeError, TraceError
@@ -40,7 +40,6 @@ from .ops.index import take
 from .optimizer import Optimizer
 from .passes.precision import check_precision, lowered
 from .random.keys import words
-from .schedule import schedule
 from .signatures import Key, Signatures
 from .state import COUNT, KEY, State
 from .step_loss import ModelState, StepLoss
@@ -62,7 +61,7 @@ class TrainStep:
         key: from `fg.random.key`. Step number i (from 0) hands the loss ``fg.random.fold_in(key, i)``, in `run` as by hand.
         backend: "numba" (compiled) or "numpy" (interpreted, op by op). ``threads``: at most so many.
         precision: "bfloat16" rounds the operands of float32 products, forward and backward, and adds up in float32 (as in
-            `jit`); parameters, gradients and optimizer state stay float32.
+            `jit`, which says what becomes of subnormal numbers); parameters, gradients and optimizer state stay float32.
     Attributes:
         params: live zero-copy views of the parameters, nested as given; ``grads`` those of the last step's gradients
             (after Ctrl-C in the middle of one they hold parts of its work; parameters and state are as they were).
@@ -282,8 +281,8 @@ class TrainStep:
         head += [state.scalar_place(name) for name in (KEY, COUNT) if name in state]
         tail = [*state.leaf_places("grads"), *state.leaf_places("staged")]
         borrow = not captured.overlaps([state.memory])
-        first = memory.plan(packed(schedule(graph)), head + pointers, results + tail, borrow=borrow)
-        second = memory.plan(packed(schedule(self._update)), *update_places(self.optimizer, self._state))
+        first = memory.plan(host_schedule(graph), head + pointers, results + tail, borrow=borrow)
+        second = memory.plan(host_schedule(self._update), *update_places(self.optimizer, self._state))
         handed = [*avals, *(a.aval for a in graph.outputs[:n_results])]
         repeat: tape.Repeat | None = None
         if loop is not None:
@@ -331,10 +330,13 @@ class TrainStep:
     @property
     def executable(self) -> Program:
         """The compiled program of the newest signature; `ArgumentError` before the first step and when interpreted."""
-        if self._newest is None or self._newest.program is None:
+        if self.backend == "numpy":
             raise ArgumentError(
-                "TrainStep: nothing is compiled yet", hint="call the step once, with backend='numba'"
+                "TrainStep: this step is interpreted: backend='numpy' compiles nothing",
+                hint="TrainStep(..., backend='numba'); the interpreted graph: fg.explain(loss, params, *batch)",
             )
+        if self._newest is None or self._newest.program is None:
+            raise ArgumentError("TrainStep: nothing is compiled yet", hint="call the step once: step(*batch)")
         return self._newest.program
 
     def snapshot(self) -> dict[str, Any]:

@@ -193,3 +193,31 @@ def test_a_bad_environment(tmp_path, monkeypatch, capsys, name, value, part):
     assert main(["explain", f"{tmp_path / 'model.py'}:loss", "--shape", "f32[16,4] f32[8,16]"]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1 and part in captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["explain", "model.py:loss", "--shape", "f32[16,4]", "f32[8,16]"],
+        ["calibrate", "--kept"],
+        ["cache", "info"],
+        ["bench", "--help"],
+        ["train", "--epochs", "1", "--json"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_reader_that_has_read_enough(tmp_path, arguments):
+    """As in ``fastgrad explain ... | head -1``: no traceback, nothing on stderr but what belongs there."""
+    (tmp_path / "model.py").write_text(MODEL)
+    there, here = os.pipe()
+    os.close(there)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastgrad", *arguments], stdout=here, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            timeout=120,
+        )  # fmt: skip
+    finally:
+        os.close(here)
+    assert done.returncode in (0, 1, 141), done.stderr  # argparse and rich have ways of their own
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr

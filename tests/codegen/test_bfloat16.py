@@ -222,3 +222,26 @@ def test_results_are_written_within_their_arrays(family: str) -> None:
         assert_product(FORMS["NN"], a, b, out)
         assert (room[:32] == 7).all()
         assert (room[32 + m * n :] == 7).all()
+
+
+TINY = np.float32(2.0**-126)
+"""The smallest normal number."""
+
+
+def products_of(values: Sequence[float], factor: float) -> np.ndarray:
+    """Each of ``values`` times ``factor``, by a product in bfloat16."""
+    a, b = np.zeros((len(values), 4), np.float32), np.zeros((4, 3), np.float32)
+    a[:, 0], b[0] = values, factor
+    return fg.jit(lambda a, b: a @ b, precision="bfloat16")(a, b)[:, 0]
+
+
+def test_what_becomes_of_subnormal_numbers(family: str) -> None:
+    """The processor's own instructions take them for zero, as operands and as results; float32 arithmetic keeps them."""
+    kept = family == "rounded"
+    np.testing.assert_array_equal(
+        products_of([TINY, -TINY, TINY / 2, TINY / 64], 2.0**20)[:2], [2.0**-106, -(2.0**-106)]
+    )
+    np.testing.assert_array_equal(
+        products_of([TINY / 2, -TINY / 64], 2.0**20), [2.0**-107, -(2.0**-112)] if kept else [0.0, 0.0]
+    )
+    np.testing.assert_array_equal(products_of([TINY, 4 * TINY], 0.25), [TINY / 4 if kept else 0.0, TINY])

@@ -13,12 +13,14 @@ import pytest
 import fastgrad as fg
 from fastgrad import machine
 from fastgrad.cli import main
+from fastgrad.codegen import abi, toolchain
 from fastgrad.codegen import rates as kept
 from fastgrad.codegen import store as stores
-from fastgrad.codegen import toolchain
+from fastgrad.codegen.simd.intrinsics import TILE_BYTES
 from fastgrad.codegen.simd.probe import CHAINS, PROBES, STRIDE, probe_source
 from fastgrad.executor import calibration, tape
 from fastgrad.executor.calibration import calibrate
+from fastgrad.executor.estimate import CALL_NS, estimate
 
 LAYOUT = {"vendor_id": "GenuineIntel", "cpu family": "6", "model": "143", "model name": "Some Processor"}
 
@@ -140,7 +142,7 @@ def test_a_busy_machine_is_not_kept_and_chooses_nothing(folder, counted, monkeyp
         path.unlink()
     monkeypatch.setattr(calibration._Probes, "rates", lambda self: busy)
     assert calibrate() == kept.rates() == busy and "others had some of its cores" in str(busy)
-    assert tape._scales() == (1.0, 1.0)
+    assert kept.reliable() == machine.shipped(kept.vector_bytes())
     again(monkeypatch)
     assert kept.measured() is None
 
@@ -165,6 +167,19 @@ def test_neither_import_nor_compiling_measures(tmp_path):
     assert done.stdout.strip() == "False", done.stderr
 
 
+# -- one figure at a time, for benchmarks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_figure_at_a_time(threads):
+    single, double = (calibration.multiply_adds(dtype, threads) for dtype in ("float32", "float64"))
+    assert 0 < double < single
+    reading, copying = (calibration.streaming(what, 1 << 16, threads) for what in ("read", "copy"))
+    assert reading > 0 and copying > 0
+    with pytest.raises(KeyError):
+        calibration.streaming("write", 1 << 16, threads)
+
+
 # -- what it may change ------------------------------------------------------------------------------------------------
 
 
@@ -176,7 +191,7 @@ def test_costs_choose_between_serial_and_shared_of_the_same_bits(monkeypatch):
     x = np.random.default_rng(0).standard_normal((700, 900))
 
     def shared(row_ns, region_ns):
-        monkeypatch.setattr(tape, "measured", lambda: with_costs(row_ns, region_ns))
+        monkeypatch.setattr(kept, "measured", lambda: with_costs(row_ns, region_ns))
         executable = fg.jit(lambda x: np.tanh(x * 1.5).sum(), threads=2).compile(x)
         rows = executable.program.native.tape
         return int(rows.words[fg.codegen.abi.N_PARALLEL]), executable(x)[0].tobytes()
@@ -187,19 +202,95 @@ def test_costs_choose_between_serial_and_shared_of_the_same_bits(monkeypatch):
 
 
 def test_costs_are_followed_within_a_factor(monkeypatch):
-    monkeypatch.setattr(tape, "measured", lambda: None)
-    assert tape._scales() == (1.0, 1.0)
-    monkeypatch.setattr(tape, "measured", lambda: with_costs(2 * machine.ROW_NS, 1e12))
-    assert tape._scales() == (2.0, tape.FACTOR)
+    monkeypatch.setattr(kept, "measured", lambda: None)
+    assert tape.thresholds(kept.reliable()) == (tape.PARALLEL_NS, tape.REGION_NS)
+    monkeypatch.setattr(kept, "measured", lambda: with_costs(2 * machine.ROW_NS, 1e12))
+    assert tape.thresholds(kept.reliable()) == (2 * tape.PARALLEL_NS, tape.FACTOR * tape.REGION_NS)
+
+
+def machine_of(monkeypatch, **changes):
+    """Tapes are built for a machine of two threads, of shipped rates but for the ``changes``."""
+    rates = dataclasses.replace(machine.shipped(64, 2), measured=True, **changes)
+    monkeypatch.setattr(kept, "measured", lambda: rates)
+    return rates
+
+
+def estimated(f, *arrays):
+    """What a program of one kernel is taken to last, and whether its row is shared."""
+    words = fg.jit(f, threads=2).compile(*arrays).program.native.tape
+    (source,) = words.sources
+    return (
+        words.cost_ns,
+        int(words.words[abi.N_PARALLEL]),
+        estimate(source.step, source.tiles).ns(kept.reliable()),
+    )
+
+
+def test_a_product_is_estimated_by_the_peak_rate(monkeypatch):
+    a, b = np.ones((352, 512), np.float32), np.ones((512, 352), np.float32)
+    machine_of(monkeypatch, float32=(200.0, 400.0))
+    cost, shared, alone = estimated(lambda a, b: a @ b, a, b)
+    assert cost == pytest.approx(alone) and shared == 1
+    assert cost == pytest.approx(2 * 352 * 352 * 512 / 200 / 0.85, rel=0.02)
+    machine_of(monkeypatch, float32=(50.0, 100.0))
+    assert estimated(lambda a, b: a @ b, a, b)[0] == pytest.approx(4 * cost, rel=0.02)
+    machine_of(monkeypatch, float32=(200.0, 200.0))  # the other thread adds nothing
+    assert estimated(lambda a, b: a @ b, a, b)[:2] == (pytest.approx(cost), 0)
+
+
+def test_a_copy_is_estimated_by_the_bandwidth_of_where_it_lies(monkeypatch):
+    def rates(near, far):
+        levels = (
+            machine.Level("L1", 1 << 15, (near, 2 * near), (near, 2 * near)),
+            machine.Level("memory", 1 << 62, far, far),
+        )
+        machine_of(monkeypatch, levels=levels)
+
+    small, large = np.ones(3000, np.float32), np.ones(1 << 20, np.float32)
+    rates(100.0, (10.0, 20.0))
+    near = estimated(lambda x: x + 1.0, small)[0]
+    assert near == pytest.approx(2 * small.nbytes / 100, rel=0.2)
+    cost, shared, _ = estimated(lambda x: x + 1.0, large)
+    assert cost == pytest.approx(2 * large.nbytes / 10, rel=0.02) and shared == 1
+    rates(100.0, (10.0, 10.0))  # one thread draws all that memory gives
+    assert estimated(lambda x: x + 1.0, large)[:2] == (pytest.approx(cost), 0)
+
+
+def test_a_function_of_the_library_counts_one_call_a_value():
+    x = np.ones(4096, np.float32)
+    of = {f: estimated(f, x)[0] for f in (np.arcsinh, np.abs)}
+    assert of[np.arcsinh] > 4096 * CALL_NS > of[np.abs]
 
 
 # -- the shipped tables ------------------------------------------------------------------------------------------------
 
 
-def test_cuts_are_a_function_of_the_model_alone(monkeypatch):
-    assert machine.cuts() == machine.cuts("nobody's CPU", 16) == machine.cuts("nobody's CPU", 64)
-    monkeypatch.setitem(machine._CUTS_OF_MODELS, "Maker-1-2", machine.Cuts(2048, 64))
-    assert machine.cuts("Maker-1-2", 32) == (2048, 64)
+@pytest.mark.parametrize(
+    ("model", "near"),
+    [
+        ("GenuineIntel-6-143", 512), ("GenuineIntel-6-94", 128), ("GenuineIntel-6-126", 256), ("AuthenticAMD-23-1", 256),
+        ("AuthenticAMD-25-33", 256), ("AuthenticAMD-25-97", 512), ("AuthenticAMD-26-68", 512), ("GenuineIntel-6-9999", 512),
+        ("GenuineIntel-15-94", 512), ("unknown", 512), ("", 512), ("GenuineIntel-6-x", 512), ("0x41-8-0xd0c", 512),
+    ],
+)  # fmt: skip
+def test_cuts_are_a_function_of_the_model_alone(model, near, monkeypatch):
+    expected = machine.cuts(model)
+    assert expected.near_bytes == near << 10
+    busy = machine.shipped(16, 1)
+    monkeypatch.setattr(kept, "measured", lambda: busy)
+    assert machine.cuts(model) == expected
+    monkeypatch.setattr(machine, "cpu", lambda: machine.Cpu(model, "", (1 << 10,), 16))
+    assert machine.cuts() == expected and machine.processors().cuts == expected
+
+
+def test_the_table_has_one_row_a_model_and_every_tile_fits_a_frame():
+    rows = machine.PROCESSORS
+    for i, row in enumerate(rows):
+        for other in rows[i + 1 :]:
+            assert row.family != other.family or (
+                row.models and other.models and not row.models & other.models
+            )
+        assert row.cuts.map_block * 8 <= TILE_BYTES and row.cuts.near_bytes % (1 << 10) == 0
 
 
 def test_the_processor_is_told_by_linux(tmp_path):

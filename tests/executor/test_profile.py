@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 
 import fastgrad as fg
+from fastgrad import passes
+from fastgrad.codegen import bfloat16, packing
+from fastgrad.core.aval import aval_of
 from fastgrad.errors import ArgumentError, DTypeError, OutOfBoundsError, ShapeError
-from fastgrad.executor import cpu, tape
+from fastgrad.executor import cpu, measure, tape
+from fastgrad.executor.profile import Profile
 from fastgrad.executor.row import KINDS
+from fastgrad.executor.work import work_of
+from fastgrad.machine import shipped
 from fastgrad.nn import functional as F
+from fastgrad.passes.precision import lowered
+from fastgrad.schedule import Gemm, schedule
+from fastgrad.trace import trace
 
 THREADS = [1, 2]
 
@@ -295,3 +304,31 @@ def test_a_packed_operand_is_a_copy():
         if row is not product:
             assert row.kind == "copy" and row.flops == 0 and row.ops.startswith("pack")
             assert row.read == y.nbytes and row.written >= y.nbytes
+
+
+@pytest.mark.parametrize(("family", "pace"), [("tiles", 16), ("pairs", 2), ("rounded", 1)])
+def test_a_product_in_bfloat16_is_held_against_its_own_instructions(family, pace, monkeypatch):
+    monkeypatch.setattr(bfloat16, "amx", lambda: family == "tiles")
+    monkeypatch.setattr(bfloat16, "cpu_features", lambda: {"avx512bf16": family == "pairs"})
+    monkeypatch.setattr(bfloat16, "cpu", lambda: ("znver4", ""))
+    a, b = np.ones((64, 96), np.float32), np.ones((96, 64), np.float32)
+    graph = trace(lambda a, b: [a @ b], [aval_of(a), aval_of(b)])
+    steps = packing.packed(schedule(lowered(passes.run(graph), "bfloat16"))).steps
+    (product,) = [step for step in steps if isinstance(step, Gemm)]
+    rates = shipped(64, 2)
+    work = work_of(product)
+    assert (work.flops, work.dtype, work.pace) == (2 * 64 * 96 * 64, "float32", pace)
+    row = measure._row(0, str(product), "matmul", (), "product", 1, 1000.0, work, 1, 10.0, rates)
+    assert row.peak == pytest.approx(pace * rates.peak("float32", 1))
+    assert row.of_peak == pytest.approx(row.gflops / row.peak)
+    profile = Profile("f", "numba", 2, 1, 1000.0, 0.0, 0.0, (row,), rates)
+    assert profile.peak == pytest.approx(pace * rates.peak("float32", 2))
+    assert f"% of {profile.peak:.0f})" in str(profile)
+    assert f">{rates.peak('float32', 1) * pace:.0f} GFLOP/s<" in profile.to_html()
+    assert (">bfloat16 operands<" in profile.to_html()) == (pace > 1)
+
+
+def test_the_peak_of_a_program_that_computes_nothing():
+    rates = shipped(64, 2)
+    empty = Profile("f", "numba", 2, 1, 1000.0, 0.0, 0.0, (), rates)
+    assert empty.peak == rates.peak("float32", 2)

@@ -6,6 +6,7 @@ Every bad argument, file or shape is one line on stderr and exit code 2, before 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -19,11 +20,23 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: `sys.argv[1:]`) and return its exit code.
 
-    0: done; 2: bad input, told in one line on stderr; 130: stopped by Ctrl-C.
+    0: done; 2: bad input, told in one line on stderr; 130: stopped by Ctrl-C; 141: whoever read the output, as in
+    ``fastgrad explain ... | head``, has read enough.
 
     >>> main(["train", "--epochs", "2", "--json"])                       # doctest: +SKIP
     0
     """
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # What is left in the buffer has nowhere to go; Python would try once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         args = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse: --help, or an error already printed

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.loops import Axis, Layout
+from ..machine import cuts
 from ..schedule import Buffer, Gemm, Pack, Ref, Step
 from .simd.gemm import Factors, Kind, gemm_source, pack_bfloat16_source
 from .simd.tile import AMX_COLUMNS, AMX_ROWS, COLUMNS, DEPTH, HELD, PAIRS_A_ROW, RUN, STRIP, Tile
@@ -26,11 +27,13 @@ from .target import amx, cpu, cpu_features
 from .writer import Word, scalar_word
 
 I32 = np.dtype(np.int32)
-NEAR_A = 1 << 19
+NEAR_A = cuts().near_bytes
 """Bytes of packed A that a tile keeps in the second-level cache while panels of B pass by."""
 TWICE_AS_FAST = "znver"
 """LLVM's names of processors whose ``vdpbf16ps`` has twice float32's rate, as AMD's have since Zen 4. Intel's takes two
 cycles: 110 GFLOP/s a core beside 196 of float32."""
+OF_FLOAT32 = {"tiles": 16.0, "pairs": 2.0}
+"""How many times float32's peak rate the instructions of a family reach on processors that it is chosen for."""
 SMALL = 400_000
 """Operations of a product that is not worth cutting."""
 
@@ -84,8 +87,8 @@ def as_columns(ref: Ref) -> Ref:
     return Ref(ref.buffer, Layout((batch, n, k), axes, ref.layout.offset))
 
 
-Kernel = tuple[str, tuple[Word, ...], int, float]
-"""Text, descriptor words, number of tiles, a guess of the nanoseconds."""
+Kernel = tuple[str, tuple[Word, ...], int]
+"""Text, descriptor words, number of tiles."""
 
 
 def product_kernel(step: Gemm, tile: Tile, kinds: tuple[Kind, ...]) -> Kernel:
@@ -114,8 +117,7 @@ def product_kernel(step: Gemm, tile: Tile, kinds: tuple[Kind, ...]) -> Kernel:
         words += [a.stride for a in ref.layout.axes[:2]]
     words += [rows, *map(scalar_word, step.scalars)]
     tiles = batch * -(-m // rows) * -(-n // columns)
-    rate = 800.0 if tiled else 150.0
-    return text, tuple(words), tiles, 20.0 * tiles + 2.0 * batch * m * n * k / rate
+    return text, tuple(words), tiles
 
 
 def _row_block(step: Gemm, height: int, columns: int) -> int:
@@ -134,4 +136,4 @@ def pack_pairs(step: Pack, lanes: int) -> Kernel:
     text = pack_bfloat16_source(step.form, step.width, step.group, unit, lanes)
     words: tuple[Word, ...] = (step.source, step.target, batch, extent, k, *(a.stride for a in axes))
     tiles = -(-k // STRIP) if unit == "extent" else -(-extent // step.width) * -(-k // RUN)
-    return text, words, batch * tiles, 20.0 * batch * tiles + 0.2 * batch * extent * k
+    return text, words, batch * tiles

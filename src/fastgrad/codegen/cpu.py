@@ -64,12 +64,8 @@ def _gemm(step: Gemm) -> Source:
     words += [0, n] * len(step.folds)
     words += [rows, *map(scalar_word, step.scalars)]
     tiles = batch * -(-m // rows) * -(-n // tile.width)
-    flops = 2.0 * batch * m * n * max(k, 1)
-    cost = 20.0 * tiles + flops / (90.0 if dtype.itemsize == 4 else 45.0)
-    chunks = (
-        2 if moves_panels(step, tile) else 4
-    )  # the first panel of each is packed before anything can be computed
-    return Source(step, text, tuple(words), tiles, cost, chunks)
+    # The first panel of each chunk is packed before anything can be computed.
+    return Source(step, text, tuple(words), tiles, 2 if moves_panels(step, tile) else 4)
 
 
 def _panels(
@@ -102,6 +98,4 @@ def _routine(step: Routine) -> Source:
     refs = (*step.reads, *step.writes)
     dtypes = tuple(r.buffer.dtype for r in refs)
     tiles = routine.tiles(*step.sizes)
-    return Source(
-        step, routine.text(*map(short, dtypes)), (*refs, *step.sizes), tiles, routine.cost(*step.sizes)
-    )
+    return Source(step, routine.text(*map(short, dtypes)), (*refs, *step.sizes), tiles)

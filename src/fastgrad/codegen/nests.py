@@ -28,7 +28,6 @@ def kernel(desc, lo, hi):
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -36,28 +35,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.aval import short
-from ..core.expr import LIBM, Map, op_name
+from ..core.expr import Map, op_name
 from ..core.loops import StrideKind
 from ..schedule import Indices, Loop, Nest, Ref, Unplaced, nest
 from .source import Source
 from .writer import Word, Writer, scalar_word
-
-LINE_COST = {
-    **dict.fromkeys(("exp", "exp2", "sin", "cos"), 0.4),
-    **dict.fromkeys(("expm1", "log", "sigmoid", "rsqrt"), 0.5),
-    **dict.fromkeys(("tanh", "log2", "log10", "erf"), 0.6),
-    **dict.fromkeys(("log1p", "cbrt"), 0.8),
-    **dict.fromkeys(("pow", "ndtr", "gelu", "gelu_tanh"), 1.4),
-    **dict.fromkeys(LIBM, 10.0),
-    "div": 0.4,
-    "sqrt": 0.4,
-    "ndtri": 4.0,
-    "plain_log": 1.5,
-    "threefry32": 1.2,
-    "threefry64": 2.4,
-}
-"""Rough nanoseconds an element in float32; every other line takes 0.06."""
-
 
 STREAM_BYTES, STRETCH_BYTES = 32 << 20, 4 << 10
 """Results of so many bytes, in stretches of so many, are written past the cache: nothing would find them there."""
@@ -107,8 +89,7 @@ def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
             if reads_stride(axis.kind, a == inner):
                 words.append(axis.stride * (1 if a == inner else ref.buffer.dtype.itemsize))
     words += [*map(scalar_word, loop.scalars), *([] if structure.block else [n.block])]
-    cost = math.prod(n.sizes) * element_cost(loop) + 4.0 * n.tiles
-    return Source(loop, _loop_text(structure), tuple(words), n.tiles, cost)
+    return Source(loop, _loop_text(structure), tuple(words), n.tiles)
 
 
 def _streams(loop: Loop, n: Nest, k: int) -> bool:
@@ -116,12 +97,6 @@ def _streams(loop: Loop, n: Nest, k: int) -> bool:
     size, axis = loop.stores[k].buffer.dtype.itemsize, n.operands[len(loop.loads) + k][-1]
     map_alone = "R" not in n.kinds and axis.kind == "unit"
     return map_alone and loop.stores[k].nbytes >= STREAM_BYTES and n.sizes[-1] * size >= STRETCH_BYTES
-
-
-def element_cost(loop: Loop) -> float:
-    """Rough nanoseconds that one element takes."""
-    lines = sum(LINE_COST.get(line.op, 0.06) for line in loop.map.lines)
-    return lines + 0.06 * (len(loop.loads) + len(loop.writes))
 
 
 def loader(ref: Ref) -> str:

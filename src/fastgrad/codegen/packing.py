@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from ..core.expr import MapBuilder
 from ..core.loops import Layout
+from ..machine import cuts
 from ..schedule import Buffer, Gemm, Loop, Pack, Ref, Region, Schedule, Step
 from .bfloat16 import Kernel, as_columns, lower_bfloat16, pack_pairs
 from .simd.gemm import pack_source
@@ -96,13 +97,13 @@ def pack_kernel(step: Pack) -> Kernel:
     text = pack_source(dtype, lanes, step.width, axes[1].kind == "unit", step.form == "rounded")
     words: tuple[Word, ...] = (step.source, step.target, batch, extent, k, *(axis.stride for axis in axes))
     tiles = batch * -(-k // SLICE)
-    return text, words, tiles, 20.0 * tiles + 0.1 * batch * extent * k * dtype.itemsize
+    return text, words, tiles
 
 
-SMALL_B, FEW_ROWS = 1 << 19, 8
+SMALL_B, FEW_ROWS = cuts().near_bytes, 8
 """Bytes of B that each core may well read whole, for so many register tiles of rows: a share of rows for each is then better
 than a share of columns. With more rows, or a larger B, it is not."""
-NEAR_A = 3 << 18
+NEAR_A = 3 * cuts().near_bytes // 2
 """Bytes of A that a tile keeps in the second-level cache while panels of B pass by, where cutting it costs nothing."""
 
 

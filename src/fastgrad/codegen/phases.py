@@ -49,7 +49,7 @@ from ..core.aval import short
 from ..core.expr import Map
 from ..core.loops import Axis, Layout, StrideKind, merge
 from ..schedule import Buffer, Local, Loop, Phases, Ref
-from .nests import base, combined, constant, constants, element_cost, loader, print_lines, reads_stride
+from .nests import base, combined, constant, constants, loader, print_lines, reads_stride
 from .source import Source
 from .writer import Word, Writer, scalar_word
 
@@ -116,8 +116,7 @@ def phases_source(step: Phases) -> Source:
     scalars = [scalar_word(x) for part in step.parts for x in part.scalars]
     words = [*pointers, *sizes, step.block, *own_sizes, *strides, *scalars]
     tiles = -(-math.prod(sizes) // step.block)
-    cost = 8.0 * tiles + sum(math.prod(part.shape) * element_cost(part) for part in step.parts)
-    return Source(step, _text(len(sizes), phases), tuple(words), tiles, cost)
+    return Source(step, _text(len(sizes), phases), tuple(words), tiles)
 
 
 def _refs(part: Loop) -> list[Ref]:

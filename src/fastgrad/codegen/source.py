@@ -10,7 +10,7 @@ from .writer import Word
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A step's kernel: its text (the key of the compiled code), descriptor words, number of tiles, a guess of its time.
+    """A step's kernel: its text (the key of the compiled code), descriptor words, number of tiles.
 
     ``chunks``: in how many pieces each thread's share of the tiles is claimed. Many, and a thread that comes late, or is
     interrupted, holds nobody up; few, where beginning a piece costs something.
@@ -20,5 +20,4 @@ class Source:
     text: str
     words: tuple[Word, ...]
     tiles: int
-    cost_ns: float
     chunks: int = 4

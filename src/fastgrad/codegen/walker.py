@@ -237,29 +237,23 @@ def _help(plan, ws):  # type: ignore[no-untyped-def]
             _wait(ws, spins)
 
 
-def _worker(args, dims, steps, ws):  # type: ignore[no-untyped-def]
-    """What each thread of the region runs, ``dims[0]`` times (the threading layer's way to say once a thread).
+def _worker(walk):  # type: ignore[no-untyped-def]
+    """What each thread of the region runs; one of them ``walk``s: measured, in a program that is profiled."""
 
-    A run without a region calls it too: the walker then stands in one piece of code.
-    """
-    for _ in range(peek(dims)):
-        if exchange_if(ws + 8 * abi.CLAIMED, 0, 1):
-            status = _walk(peek(ws + 8 * abi.PLAN_IN), ws)
-            poke(ws + 8 * abi.CLAIMED, 2 + status)
-            release(ws + 8 * abi.PUBLISHED, -1)
-        else:
-            _help(peek(ws + 8 * abi.PLAN_IN), ws)
+    def worker(args, dims, steps, ws):  # type: ignore[no-untyped-def]
+        """Walk or help, ``dims[0]`` times (the threading layer's way to say once a thread).
 
+        A run without a region calls it too: the walker then stands in one piece of code.
+        """
+        for _ in range(peek(dims)):
+            if exchange_if(ws + 8 * abi.CLAIMED, 0, 1):
+                status = walk(peek(ws + 8 * abi.PLAN_IN), ws)
+                poke(ws + 8 * abi.CLAIMED, 2 + status)
+                release(ws + 8 * abi.PUBLISHED, -1)
+            else:
+                _help(peek(ws + 8 * abi.PLAN_IN), ws)
 
-def _measured(args, dims, steps, ws):  # type: ignore[no-untyped-def]
-    """`_worker` in the place of itself while a program is profiled."""
-    for _ in range(peek(dims)):
-        if exchange_if(ws + 8 * abi.CLAIMED, 0, 1):
-            status = _walk_measured(peek(ws + 8 * abi.PLAN_IN), ws)
-            poke(ws + 8 * abi.CLAIMED, 2 + status)
-            release(ws + 8 * abi.PUBLISHED, -1)
-        else:
-            _help(peek(ws + 8 * abi.PLAN_IN), ws)
+    return worker
 
 
 def _run(plan, ws, inputs, outputs, pc, allowance):  # type: ignore[no-untyped-def]
@@ -382,8 +376,8 @@ def _entry(self, args, count):  # type: ignore[no-untyped-def]
 _i64 = types.int64
 FUNCTIONS = {
     "run": (_run, _i64(*[_i64] * 6)),
-    "worker": (_worker, types.void(*[_i64] * 4)),
-    "measured": (_measured, types.void(*[_i64] * 4)),
+    "worker": (_worker(_walk), types.void(*[_i64] * 4)),
+    "measured": (_worker(_walk_measured), types.void(*[_i64] * 4)),
     "entry": (_entry, _i64(_i64, _i64, _i64)),
 }
 """What is compiled of this file, by name, with its C signature."""

@@ -34,6 +34,8 @@ LONG = 6
 PATIENCE_NS = 25_000_000
 """How long to go on until some row comes to `GOOD` times what the threads reach alone."""
 GOOD = 0.9
+LONG_PATIENCE_NS = 1_500_000_000
+"""The same where somebody waits for one figure."""
 LIMIT_NS = 700_000_000
 """After so long nothing is waited for any more."""
 QUIET = 0.75
@@ -43,7 +45,8 @@ SHARED_ROWS = 200
 LEAST_NS = 20.0
 """What handing anything to another core takes at least: less is noise."""
 ASLEEP_S, WOKEN = 0.002, 15
-"""How long threads are left alone before a run has to wake them, and how often that is tried."""
+"""How long threads are left alone before a run has to wake them, and how often that is tried: the second best counts, as
+with one other busy process the usual one is several times what waking costs."""
 MEMORY_BYTES = (64 << 20, 128 << 20)
 """What is streamed through to reach beyond the caches, at least and at most."""
 _ADDS_32, _ADDS_64, _READ, _COPY, _IDLE = range(5)
@@ -72,11 +75,35 @@ def calibrate(again: bool = False) -> Rates:
         return found
 
 
+def multiply_adds(dtype: str, threads: int) -> float:
+    """GFLOP/s of multiply-adds in registers on so many threads, measured now; ``dtype`` is "float32" or "float64"."""
+    with _lock.current:
+        return (
+            _Probes(threads)
+            .begun(LONG_PATIENCE_NS)
+            .flops({"float32": _ADDS_32, "float64": _ADDS_64}[dtype])[threads > 1]
+        )
+
+
+def streaming(what: str, nbytes: int, threads: int) -> float:
+    """GB/s of reading, or with ``what`` "copy" of reading and writing, ``nbytes`` shared by so many threads, measured now.
+
+    Half of the bytes of a copy are read, half are written.
+    """
+    kernel = {"read": _READ, "copy": _COPY}[what]
+    with _lock.current:
+        probes = _Probes(threads).begun(LONG_PATIENCE_NS)
+        size = nbytes // probes.threads
+        return probes.stream(
+            kernel, 2 * size if kernel == _READ else size, probes.guess.level(nbytes, threads)
+        )[threads > 1]
+
+
 class _Probes:
     """The measurements, on one thread and on ``threads``."""
 
     def __init__(self, threads: int):
-        self.guess, self.end = shipped(vector_bytes(), threads), 0
+        self.guess, self.end, self.patience_ns = shipped(vector_bytes(), threads), 0, PATIENCE_NS
         features = cpu_features()
         fused = bool(features.get("fma") or features.get("neon"))
         self.texts = tuple(probe_source(name, dtype, vector_bytes(), fused) for name, dtype in _KERNELS)
@@ -86,10 +113,15 @@ class _Probes:
         self.threads = min(threads, self._workspace(_IDLE, 1, 1, 1).native.runtime.pool_threads)
         self.out = aligned(64 * self.threads)
 
+    def begun(self, patience_ns: int = PATIENCE_NS) -> _Probes:
+        """Itself, the clock running."""
+        self.end, self.patience_ns = time.perf_counter_ns() + max(LIMIT_NS, patience_ns), patience_ns
+        self.tick_ns = self.clock.tick_ns()
+        return self
+
     def rates(self) -> Rates:
         """All of it."""
-        self.end = time.perf_counter_ns() + LIMIT_NS
-        self.tick_ns = self.clock.tick_ns()
+        self.begun()
         single, double = self.flops(_ADDS_32), self.flops(_ADDS_64)
         levels = tuple(self.level(level, size) for level, size in self.sizes())
         row, region = self.handing_out()
@@ -130,7 +162,7 @@ class _Probes:
         if self.threads < 2:
             return work / alone, work / alone
         many = self._workspace(kernel, LONG * rows, self.threads, self.threads, words)
-        end = min(self.end, time.perf_counter_ns() + PATIENCE_NS)
+        end = min(self.end, time.perf_counter_ns() + self.patience_ns)
         together = float(self._row_times(many).min())
         while together * GOOD > alone and time.perf_counter_ns() < end:
             together = min(together, float(self._row_times(many).min()))
@@ -159,17 +191,17 @@ class _Probes:
 
     def level(self, level: Level, size: int) -> Level:
         """GB/s of reading, and of reading and writing."""
+        return level._replace(read=self.stream(_READ, size, level), copy=self.stream(_COPY, size, level))
+
+    def stream(self, kernel: int, size: int, level: Level) -> Pair:
+        """GB/s of one kind in a working set of ``size`` bytes a thread, half of which is read and half, if any, written."""
         n = max(STRIDE, size // 2 // STRIDE * STRIDE)
         x, y = aligned(n * self.threads), aligned(n * self.threads)
         x[:], y[:] = 0, 0
-        figures = []
-        for kernel, moved, guess in ((_READ, n, level.read[0]), (_COPY, 2 * n, level.copy[0])):
-            times = max(1, int(ROW_RUNS_NS * guess / moved))
-            target = self.out if kernel == _READ else y
-            words = (x.ctypes.data, target.ctypes.data, n, times)
-            rows = ROWS if moved < 16 << 20 else 1
-            figures.append(self._pair(kernel, words, float(moved * times), rows))
-        return level._replace(read=figures[0], copy=figures[1])
+        moved, guess, target = (n, level.read[0], self.out) if kernel == _READ else (2 * n, level.copy[0], y)
+        times = max(1, int(ROW_RUNS_NS * guess / moved))
+        words = (x.ctypes.data, target.ctypes.data, n, times)
+        return self._pair(kernel, words, float(moved * times), ROWS if moved < 16 << 20 else 1)
 
     def handing_out(self) -> Pair:
         """Nanoseconds to share a row out among threads that are awake, and to wake them and meet them at the end."""
@@ -184,7 +216,7 @@ class _Probes:
             time.sleep(ASLEEP_S)
             woken.append(_whole(few))
         alone = min(_whole(one) for _ in range(WOKEN))
-        return max(row, LEAST_NS), max(sorted(woken)[WOKEN // 4] - alone, LEAST_NS)
+        return max(row, LEAST_NS), max(sorted(woken)[1] - alone, LEAST_NS)
 
 
 def _whole(workspace: Workspace) -> float:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import memory, passes
-from ..codegen.packing import packed
+from ..codegen.host import host_schedule
 from ..core.graph import Graph
 from ..errors import ArgumentError
 from ..interpreter import interpret
 from ..locks import Lock
 from ..memory import Location, MemoryPlan
 from ..passes.precision import lowered
-from ..schedule import schedule
 from . import tape
 from .calibration import calibrate
 from .cpu import Captured, Native, Pool, conform
@@ -166,7 +165,7 @@ class Executable:
         n = len(self.inputs)
         pointers = [Location("input", i) for i in range(n + len(self._captured.held))]
         plan = memory.plan(
-            packed(schedule(self.graph)), pointers, [Location("output", i) for i in range(len(self.outputs))]
+            host_schedule(self.graph), pointers, [Location("output", i) for i in range(len(self.outputs))]
         )
         built = tape.build([tape.Segment(plan)], self.threads)
         native = Native(built, [*self.inputs, *self.outputs], n, self._captured.addresses(), self.threads)

@@ -147,10 +147,10 @@ def _row(
     number: int, kernel: str, ops: str, lines: tuple[str, ...], kind: str, calls: int, ns: float, work: Work,
     threads: int, launch: float, rates: Rates,
 ) -> Row:  # fmt: skip
-    flops, read, written, dtype = work
+    flops, read, written, dtype, pace = work
     return Row(
         number, kernel, ops, lines, kind, dtype, calls, ns, flops, read, written, threads,
-        flops / rates.peak(dtype, threads), rates.move_ns(read, written, threads), launch,
+        flops / (pace * rates.peak(dtype, threads)), rates.move_ns(read, written, threads), launch,
         rates.level(read + written, threads).name,
     )  # fmt: skip
 

@@ -108,7 +108,7 @@ def _roofline(profile: Profile) -> str:
         return "<p>No kernel computes anything.</p>"
     threads = max(row.threads for row in shown)
     heaviest = max(shown, key=lambda r: r.flops * r.calls)
-    rates, peak = profile.rates, profile.rates.peak(heaviest.dtype, threads)
+    rates, peak = profile.rates, heaviest.peak_on(profile.rates, threads)
     points = [(row.flops / (row.read + row.written), row.gflops, row) for row in shown]
     low_x = min(0.05, *(x for x, _, _ in points))
     high_x = max(100.0, *(2 * x for x, _, _ in points))
@@ -128,23 +128,20 @@ def _roofline(profile: Profile) -> str:
             f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{SOFT}" stroke-width="1.2"/>'
         )
         slope = math.degrees(math.atan2(y2 - y1, x2 - x1))
-        parts.append(
-            text(
-                x1 + 8,
-                y1 + (12 if level is rates.levels[-1] else -9),
-                f"{level.name} {gbs:.0f} GB/s",
-                11,
-                SOFT,
-                turned=slope,
-            )
+        below = level is rates.levels[-1]
+        name = text(
+            x1 + 8, y1 + (12 if below else -9), f"{level.name} {gbs:.0f} GB/s", 11, SOFT, turned=slope
         )
+        # A white rim, where the line of a level beside this one passes below the words.
+        parts.append(f'<g paint-order="stroke" stroke="#FFFFFF" stroke-width="3">{name}</g>')
     x1, y1 = place(max(low_x, peak / max(level.read[threads > 1] for level in rates.levels)), peak)
     x2, _ = place(high_x, peak)
     parts.append(
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y1:.1f}" stroke="{INK}" stroke-width="1.6"/>'
     )
     parts.append(text(x2 + 6, y1 + 4, f"{peak:.0f} GFLOP/s", 11.5))
-    parts.append(text(x2 + 6, y1 + 20, f"{heaviest.dtype}", 11, SOFT))
+    faster = heaviest.peak > 1.01 * rates.peak(heaviest.dtype, heaviest.threads)
+    parts.append(text(x2 + 6, y1 + 20, "bfloat16 operands" if faster else heaviest.dtype, 11, SOFT))
     whole = profile.step_ns or 1.0
     for x, y, row in sorted(points, key=lambda p: -p[2].ns):
         cx, cy = place(x, y)

@@ -85,16 +85,19 @@ class Profile:
             ("overhead", self.overhead_ns),
         ]
         text += [f"{name:18} {show_ns(ns):>10} {100 * ns / whole:6.1f}%" for name, ns in rest]
-        peak = self.rates.peak("float32" if self._is_float32() else "float64", self.threads)
         text.append(
-            f"{self.flops / whole:.1f} GFLOP/s over the whole call ({100 * self.flops / whole / peak:.0f}% of "
-            f"{peak:.0f}); each kernel at its limit would take {show_ns(self.least_ns)} in all"
+            f"{self.flops / whole:.1f} GFLOP/s over the whole call ({100 * self.flops / whole / self.peak:.0f}% of "
+            f"{self.peak:.0f}); each kernel at its limit would take {show_ns(self.least_ns)} in all"
         )
         return "\n".join([*text, str(self.rates)])
 
-    def _is_float32(self) -> bool:
+    @property
+    def peak(self) -> float:
+        """GFLOP/s that all threads reach at best by the instructions of the kernel that computes most."""
         heaviest = max(self.rows, key=lambda r: r.flops * r.calls, default=None)
-        return heaviest is None or heaviest.dtype == "float32"
+        if heaviest is None:
+            return self.rates.peak("float32", self.threads)
+        return heaviest.peak_on(self.rates, self.threads)
 
     def to_svg(self) -> str:
         """The timeline as one self-contained SVG image."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ..machine import Rates
+
 KINDS = ("product", "map", "fold", "copy", "library", "update")
 """What a row may be: a product of matrices, elementwise lines, a reduction, a copy, a routine; any of them in an update."""
 SERIAL_NS = 10.0
@@ -49,6 +51,16 @@ class Row:
     memory_ns: float
     launch_ns: float
     level: str
+
+    @property
+    def peak(self) -> float:
+        """GFLOP/s that its instructions reach at best on its threads; 0 where it computes nothing."""
+        return self.flops / self.compute_ns if self.compute_ns else 0.0
+
+    def peak_on(self, rates: Rates, threads: int) -> float:
+        """The same on another number of threads of a machine with such ``rates``."""
+        alone = rates.peak(self.dtype, self.threads)
+        return (self.peak or alone) * rates.peak(self.dtype, threads) / alone
 
     @property
     def gflops(self) -> float:

@@ -11,16 +11,18 @@ import numpy as np
 from .. import machine
 from ..codegen import abi
 from ..codegen.cpu import Source, emit
-from ..codegen.rates import measured
+from ..codegen.rates import reliable
+from ..machine import Rates
 from ..memory import Location, MemoryPlan, RegionPlan
 from ..schedule import Buffer, Computed, Loop, Region
+from .estimate import estimate
 
-PARALLEL_NS = 8_000.0
-"""A row goes to all threads when its estimate exceeds this, where sharing one out costs `machine.ROW_NS`."""
-REGION_NS = 150_000.0
-"""A plan opens a parallel region when its parallel rows together exceed this, where to wake a thread that sleeps, and to
-meet it again at the end, costs `machine.REGION_NS`. A loop of many steps opens one region for all of them."""
-FACTOR = 4.0
+PARALLEL_NS = 1_500.0
+"""A row goes to all threads when that saves so much of its estimate, where sharing one out costs `machine.ROW_NS`."""
+REGION_NS = 100_000.0
+"""A plan opens a parallel region when its rows save so much together, where to wake a thread that sleeps, and to meet it
+again at the end, costs `machine.REGION_NS`. A loop of many steps opens one region for all of them."""
+FACTOR = 2.0
 """Both follow what this machine was measured to take, if it was, by this factor at most: results are the same either way."""
 TURN_NS = 10
 """What a row that is no kernel takes."""
@@ -87,7 +89,7 @@ Find = Callable[[Location], Place]
 
 def build(segments: Sequence[Segment], threads: int, repeat: Repeat | None = None) -> Tape:
     """One tape of all segments in order, run once or, with ``repeat``, in a loop."""
-    tape = _Assembler()
+    tape = _Assembler(threads)
     loop = tape.enter(repeat.trips) if repeat else None
 
     def find(location: Location) -> Place:
@@ -101,7 +103,7 @@ def build(segments: Sequence[Segment], threads: int, repeat: Repeat | None = Non
     tape.may_pause = True
     if loop:
         tape.leave(loop)
-    return tape.finish(threads, max((s.plan.arena_bytes for s in segments), default=0))
+    return tape.finish(max((s.plan.arena_bytes for s in segments), default=0))
 
 
 @dataclass(eq=False)
@@ -118,7 +120,9 @@ class _Loop:
 class _Assembler:
     """Rows, relocations, descriptor words and blocks under construction."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self.threads, self.rates = threads, reliable()
+        self.row_ns, self.region_ns = thresholds(self.rates)
         self.rows: list[list[int]] = []
         self.sources: list[Source | None] = []
         self.relocs: list[tuple[int, int, int, int]] = []
@@ -128,7 +132,7 @@ class _Assembler:
         self.loops: list[_Loop] = []
         self.may_pause = True
         self.times = 1  # how often the rows being written run
-        self.cost = self.parallel_ns = 0.0
+        self.cost = self.saved_ns = 0.0
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -144,10 +148,14 @@ class _Assembler:
         """One row that runs a kernel."""
         source = emit(step, _apart(step, locations))
         number = self.texts.setdefault(source.text, len(self.texts))
-        kind = abi.PARALLEL if _worth_sharing(source) else abi.SERIAL
-        self.row(kind, number, len(self.template), source.tiles, source.chunks, int(source.cost_ns), source)
-        self.cost += source.cost_ns * self.times
-        self.parallel_ns += source.cost_ns * self.times * (kind == abi.PARALLEL)
+        guess = estimate(step, source.tiles)
+        alone = min(guess.ns(self.rates), LONGEST_NS)
+        shared = self.threads > 1 and source.tiles > 1
+        saved = alone - guess.ns(self.rates, self.threads) if shared else 0.0
+        kind = abi.PARALLEL if shared and saved > self.row_ns else abi.SERIAL
+        self.row(kind, number, len(self.template), source.tiles, source.chunks, int(alone), source)
+        self.cost += alone * self.times
+        self.saved_ns += saved * self.times * (kind == abi.PARALLEL)
         for word in source.words:
             if isinstance(word, int):
                 self.template.append(word)
@@ -241,25 +249,25 @@ class _Assembler:
     def switch(self, inside: RegionPlan, frame: _Frame) -> None:
         branch = self.row(abi.BRANCH, 0, self.pointer(frame.reads[0]), 8)
         starts, ends = [], []
-        before, costs = (self.cost, self.parallel_ns), []
+        before, costs = (self.cost, self.saved_ns), []
         for part in inside.parts:
-            self.cost, self.parallel_ns = before
+            self.cost, self.saved_ns = before
             starts.append(len(self.rows))
             self.steps(part, frame.find)
             ends.append(self.row(abi.JUMP))
-            costs.append((self.cost, self.parallel_ns))
-        self.cost, self.parallel_ns = map(max, zip(*costs, strict=True))
+            costs.append((self.cost, self.saved_ns))
+        self.cost, self.saved_ns = map(max, zip(*costs, strict=True))
         for end in ends:
             self.rows[end][abi.TARGET] = len(self.rows)
         self.rows[branch][abi.BLOCK] = self.block([len(starts), *starts])
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def finish(self, threads: int, arena_bytes: int) -> Tape:
+    def finish(self, arena_bytes: int) -> Tape:
         """The words, once it is known whether rows are shared among threads."""
         repeated = any(loop.trips > 1 for loop in self.loops)
-        region_ns = REGION_NS * _scales()[1]
-        share = threads > 1 and self.parallel_ns > (0 if repeated else region_ns)
+        threads = self.threads
+        share = threads > 1 and self.saved_ns > (0 if repeated else self.region_ns)
         for row in self.rows:
             if row[abi.KIND] == abi.PARALLEL and share:
                 row[abi.CHUNKS] = max(1, min(row[abi.TILES], row[abi.CHUNKS] * threads, abi.MAX_CHUNKS))
@@ -346,14 +354,8 @@ def _estimated(trips: int) -> int:
     return max(1, GUESSED_TRIPS if _unknown(trips) else trips)
 
 
-def _worth_sharing(source: Source) -> bool:
-    return source.tiles > 1 and source.cost_ns > PARALLEL_NS * _scales()[0]
-
-
-def _scales() -> tuple[float, float]:
-    """How many times the usual cost a shared row, and a region, have on this machine; 1 where that is not well known."""
-    found = measured()
-    if found is None or not found.steady:
-        return 1.0, 1.0
-    scales = found.row_ns / machine.ROW_NS, found.region_ns / machine.REGION_NS
-    return tuple(min(max(x, 1 / FACTOR), FACTOR) for x in scales)  # type: ignore[return-value]
+def thresholds(rates: Rates) -> tuple[float, float]:
+    """What a row, and a plan's rows together, must save to be shared."""
+    scales = rates.row_ns / machine.ROW_NS, rates.region_ns / machine.REGION_NS
+    row, region = (min(max(x, 1 / FACTOR), FACTOR) for x in scales)
+    return PARALLEL_NS * row, REGION_NS * region

@@ -8,11 +8,13 @@ it. Bytes are those of the arrays that a step names, each once: what passes by a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
+from ..codegen.bfloat16 import OF_FLOAT32
 from ..core.expr import Map, MapBuilder
 from ..core.graph import Eqn, Var
 from ..core.loops import Pointwise, Reduce
@@ -28,12 +30,16 @@ _FREE = frozenset({"const", "cast"})
 
 
 class Work(NamedTuple):
-    """What one run of a step does: operations, bytes read and written, and the dtype that it mostly computes in."""
+    """What one run of a step does: operations, bytes read and written, and the dtype that it mostly computes in.
+
+    ``pace``: how many times the rate of that dtype's multiply-adds its instructions can reach.
+    """
 
     flops: int
     read: int
     written: int
     dtype: str
+    pace: float = 1.0
 
 
 def work_of(step: Computed) -> Work:
@@ -41,7 +47,8 @@ def work_of(step: Computed) -> Work:
     if isinstance(step, Gemm):
         batch, m, n, k = step.sizes
         flops = 2 * batch * m * n * k + batch * m * n * map_ops(step.map)
-        return Work(flops, _bytes(step.reads), _bytes(step.writes), step.a.buffer.dtype.name)
+        pace = OF_FLOAT32.get(step.form, 1.0)
+        return Work(flops, _bytes(step.reads), _bytes(step.writes), _name(step.a.buffer.dtype), pace)
     if isinstance(step, Loop):
         elements = math.prod(step.shape)
         flops = elements * (map_ops(step.map) + len(step.folds))
@@ -58,7 +65,7 @@ def work_of(step: Computed) -> Work:
         dtype = _main([np.dtype(part.dtype) for part in parts])
         return Work(sum(part.flops for part in parts), _bytes(step.reads), _bytes(step.writes), dtype)
     if isinstance(step, Pack):
-        return Work(0, _bytes(step.reads), _bytes(step.writes), step.source.buffer.dtype.name)
+        return Work(0, _bytes(step.reads), _bytes(step.writes), _name(step.source.buffer.dtype))
     return _routine(step)
 
 
@@ -69,17 +76,25 @@ def map_ops(lines: Map) -> int:
 
 def _bytes(refs: Sequence[Ref]) -> int:
     """Bytes of the distinct elements: an axis of stride 0 shows the same ones again, a window that is read twice is one."""
-    seen = {(r.buffer, r.layout): r for r in refs if not isinstance(r.buffer, Indices)}
+    seen: Iterable[Ref] = (
+        refs if len(refs) < 2 else dict.fromkeys(refs)
+    )  # a window on a buffer: the same window counts once
     return sum(
         r.buffer.dtype.itemsize
         * math.prod(n for n, axis in zip(r.layout.shape, r.layout.axes, strict=True) if axis.kind != "zero")
-        for r in seen.values()
+        for r in seen
+        if not isinstance(r.buffer, Indices)
     )
 
 
 def _main(dtypes: Sequence[np.dtype]) -> str:
-    floats = [d.name for d in dtypes if d.kind == "f"]
-    return max(floats, key=floats.count) if floats else dtypes[0].name if dtypes else "float32"
+    floats = [d for d in dtypes if d.kind == "f"]
+    return _name(max(floats, key=floats.count) if floats else dtypes[0]) if dtypes else "float32"
+
+
+@cache
+def _name(dtype: np.dtype) -> str:
+    return dtype.name  # NumPy puts it together each time
 
 
 def _routine(step: Routine) -> Work:
@@ -98,7 +113,7 @@ def _routine(step: Routine) -> Work:
         flops = outer * count * inner
     elif step.name == "cumsum":
         flops = step.writes[0].buffer.size
-    return Work(flops, read, written, step.writes[0].buffer.dtype.name)
+    return Work(flops, read, written, _name(step.writes[0].buffer.dtype))
 
 
 def work_of_eqn(eqn: Eqn) -> Work:

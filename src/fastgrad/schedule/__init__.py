@@ -16,10 +16,12 @@ Cheap lines over one value (a comparison, a sign change) are not stored: each re
 reads what a stored value comes from in a few cheap lines (`recompute`).
 """
 
+from functools import partial
+
 from ..core.graph import Graph
 from .fusion import Scheduler
 from .nest import Nest, nest
-from .recompute import recomputed
+from .recompute import MOST_LINES, recomputed
 from .steps import (
     Buffer,
     Computed,
@@ -60,6 +62,9 @@ __all__ = [
 ]
 
 
-def schedule(graph: Graph) -> Schedule:
-    """Schedule ``graph``: each equation lands in exactly one step, or in each of its readers if it is cheap."""
-    return recomputed(Scheduler(graph, schedule).run())
+def schedule(graph: Graph, most_lines: int = MOST_LINES) -> Schedule:
+    """Schedule ``graph``: each equation lands in exactly one step, or in each of its readers if it is cheap.
+
+    ``most_lines``: how many lines are computed again rather than stored (`recomputed`); bits do not depend on it.
+    """
+    return recomputed(Scheduler(graph, partial(schedule, most_lines=most_lines)).run(), most_lines)

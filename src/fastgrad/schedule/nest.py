@@ -10,7 +10,7 @@ from ..core.loops import Axis, Layout, merge
 from ..machine import cuts
 from .steps import Loop
 
-MAP_BLOCK, COLUMN_BLOCK = cuts()
+MAP_BLOCK, COLUMN_BLOCK = cuts()[:2]
 """Elements of the inner axis that one tile covers: `machine.Cuts` says why these sizes stand in a table."""
 WIDE_BLOCK, COLUMN_TILES = 1024, 16
 """Wide blocks of columns read memory in longer stretches, so they are taken where that leaves tiles enough to share. No sum

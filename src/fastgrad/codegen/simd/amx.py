@@ -12,6 +12,11 @@ between blocks of k, so that a block of A, one of B and the sums stay in the sec
 ascending, whatever the row block. Descriptor: `gemm`'s, with K in steps of 32, strides in pairs; of A's and B's
 strides only those of the batch and of the panel count.
 
+Subnormal numbers, below 2^-126, count as zero, as operands and as results, and the process's floating-point modes change
+nothing of it: ``TDPBF16PS`` rounds to nearest even, flushes denormals and neither consults nor updates MXCSR (Intel,
+"Architecture Instruction Set Extensions and Future Features Programming Reference", 319433, TDPBF16PS). Infinities and NaN
+propagate as in float32.
+
 A process must ask the kernel for the tile registers (`target.amx`) before it runs this.
 """
 

@@ -26,7 +26,10 @@ class _BFloat(ir.Type):
 
 
 def dot(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
-    """``z`` + the dot products of pairs, lane by lane, by ``vdpbf16ps`` (AVX512_BF16): <16 x i32> and <16 x float>."""
+    """``z`` + the dot products of pairs, lane by lane, by ``vdpbf16ps`` (AVX512_BF16): <16 x i32> and <16 x float>.
+
+    As `amx` it takes subnormal numbers for zero, whatever MXCSR says.
+    """
     pairs = ir.VectorType(_BFloat(), 2 * z.type.count)
     name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * z.type.count}"
     kind = ir.FunctionType(z.type, [z.type, pairs, pairs])
