@@ -37,7 +37,7 @@ def test_the_machine_is_told(monkeypatch):
 def test_a_product_in_place_and_one_that_is_packed():
     a, b = np.ones((128, 784), np.float32), np.ones((784, 512), np.float32)
     (line, rows, *_) = explained(lambda a, b: a @ b, a, b)
-    assert "A in place, 392 KB; B in place, 1568 KB" in line and "shared by 2 threads" in line
+    assert "A in place, 392 KB; B packed in passing, 1568 KB" in line and "shared by 2 threads" in line
     assert rows.startswith("rows: 1 of 1 shared by 2 threads")
     (line, *_) = explained(lambda a, b: a.T @ b, a, np.ones((128, 512), np.float32))
     assert "  1 registers" in line, "step 0 packs"

@@ -49,7 +49,7 @@ def _gemm(step: Gemm) -> Source:
     if step.form in ("pairs", "tiles"):
         return Source(step, *product_kernel(step, tile, kinds))
     text = _gemm_text(
-        dtype, b_unit, step.map, constants(step.map), kinds, tile, len(step.folds), moves_panels(step, tile)
+        dtype, b_unit, step.map, constants(step.map), kinds, tile, len(step.folds), moves_panels(step)
     )
     rows = row_block(step, tile)
     words: list[Word] = [step.reads[0], step.reads[1], *step.loads, *step.writes]
@@ -65,7 +65,7 @@ def _gemm(step: Gemm) -> Source:
     words += [rows, *map(scalar_word, step.scalars)]
     tiles = batch * -(-m // rows) * -(-n // tile.width)
     # The first panel of each chunk is packed before anything can be computed.
-    return Source(step, text, tuple(words), tiles, 2 if moves_panels(step, tile) else 4)
+    return Source(step, text, tuple(words), tiles, 2 if moves_panels(step) else 4)
 
 
 def _panels(

@@ -107,9 +107,10 @@ NEAR_A = 3 * cuts().near_bytes // 2
 """Bytes of A that a tile keeps in the second-level cache while panels of B pass by, where cutting it costs nothing."""
 
 
-def moves_panels(step: Gemm, tile: Tile) -> bool:
+def moves_panels(step: Gemm) -> bool:
     """Whether the next panel of B comes near while one is read: a large B, as it lies or packed ahead, for enough rows."""
     _, m, _, k = step.sizes
+    tile = host_tile(step.b.buffer.dtype, cpu_features())
     _, b_k, b_j = step.b.layout.axes
     far = b_j.kind == "unit" and k * abs(b_k.stride) * step.b.buffer.dtype.itemsize > FAR
     return m >= 2 * tile.rows and (far or step.packed_b is not None)
@@ -131,7 +132,7 @@ def row_block(step: Gemm, tile: Tile) -> int:
         pieces = max(pieces, 2)
     if step.packed_b is not None:
         pieces = max(pieces, -(-m * k * size // NEAR_A), 2)
-    elif moves_panels(step, tile):
+    elif moves_panels(step):
         pieces = max(pieces, min(-(-m * k * size // NEAR_A), m // (STEPS * tile.rows)))
     share = -(-m // pieces)
     if n == 1 and step.packed_a is None:  # what `matvec` sums side by side

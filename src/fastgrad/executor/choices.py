@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .. import machine
 from ..codegen import abi
+from ..codegen.packing import moves_panels
 from ..codegen.rates import reliable
 from ..codegen.target import cpu_features
 from ..memory import MemoryPlan
@@ -23,7 +24,7 @@ def choices(plan: MemoryPlan, threads: int) -> str:
 
     >>> print(choices(plan, 2))                                                     # doctest: +SKIP
     products
-      0 registers 14x32; A in place, 392 KB; B in place, 1568 KB; 16 tiles, 489 us alone, 246 us shared
+      0 registers 14x32; A in place, 392 KB; B packed in passing, 1568 KB; 16 tiles, 489 us alone, 246 us shared
     rows: 2 of 5 shared by 2 threads (614 us alone; sharing must save 1.55 us a row, 60.8 us in all)
     machine Intel(R) Xeon(R) Processor (GenuineIntel-6-143): avx512f avx2 fma
       ...
@@ -83,7 +84,8 @@ def _operand(name: str, step: Gemm, ref: Ref, packed: Ref | None, serves: str) -
     spread = max(n * abs(axis.stride) * size for n, axis in zip(ref.layout.shape[1:], axes, strict=True))
     extent = f"{spread} bytes" if spread < 1 << 10 else f"{spread >> 10} KB"
     if packed is None:
-        return f"{name} in place, {extent}"
+        passing = name == "B" and moves_panels(step)
+        return f"{name} {'packed in passing' if passing else 'in place'}, {extent}"
     if step.precision is not None:
         return f"{name} packed to be rounded, {extent}"
     return f"{name} packed for {serves}, being spread over {extent}"
