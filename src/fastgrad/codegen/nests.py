@@ -40,6 +40,7 @@ from ..core.expr import LIBM, Map, op_name
 from ..core.loops import StrideKind
 from ..schedule import Indices, Loop, Nest, Ref, Unplaced, nest
 from .source import Source
+from .steps import Parts, Step, step_of
 from .writer import Word, Writer, scalar_word
 
 LINE_COST = {
@@ -290,6 +291,12 @@ class _Nested:
             for i in range(len(s.loads)):
                 if i not in moving:
                     w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, 0)")
+        kinds = [axes[self.inner] for axes in s.strides]
+        n = len(s.loads)
+        step = None if s.folds or rows > 1 else step_of(s.map, s.loads, kinds[:n], kinds[n:])
+        if step is not None:
+            self.wide_loop(step, level, first, last, moving)
+            return
         with w.block(f"for i in range({first}, {last}):"):
             each = []
             for row, c in enumerate(suffixes):
@@ -302,6 +309,16 @@ class _Nested:
                 w(f"{self.store(k, level)}, {each[0][k]})")
             for k in range(len(s.folds)):
                 self.fold(k, [values[len(s.stores) + k] for values in each])
+
+    def wide_loop(self, step: Step, level: str, first: str, last: str, moving: Sequence[int]) -> None:
+        """One row of a map, in vectors of ours."""
+        s = self.s
+        with Parts(self.w, step, first, last) as parts:
+            for i in moving:
+                parts.load(f"v{i}", s.loads[i], f"x{i}{level}")
+            names = [f"v{i}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
+            for k, value in enumerate(print_lines(self.w, s.map, names)):
+                parts.store(k, s.stores[k], f"y{k}{level}", value)
 
     def store(self, k: int, level: str = "k") -> str:
         """``store0_f32(y0k, i`` : the opening of store number ``k``, folds' targets counted after the stores."""

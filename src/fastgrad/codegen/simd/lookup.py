@@ -1,0 +1,264 @@
+"""float32 functions by tables that lie in registers, where vectors fill AVX-512's: no division, hardly a special case.
+
+A permutation of one or two registers looks up 16 or 32 numbers a lane as fast as a multiply-add (P. T. P. Tang,
+"Table-driven implementation of the exponential function in IEEE floating-point arithmetic", ACM TOMS 15, 1989, has the
+reductions). What the general forms select for zero, subnormal, infinite and NaN arguments, the instructions that take floats
+apart and put them together do by themselves. The tables are in `tables`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+
+from . import avx512, exponential, tables, vec
+from .formats import LN2, LN10, bit_pattern
+
+_MANTISSA = 23
+_LOG2_E = 1.4426950408889634
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # n/16 times the first is exact for every exponent
+_SIXTEENTHS = 1.5 * 2.0 ** (_MANTISSA - 4)  # adding it leaves a number of sixteenths in the low bits
+_ROOTS = tuple(float(np.float32(2.0 ** (j / 16))) for j in range(16))
+_ROOTS_LOW = tuple(2.0 ** (j / 16) - root for j, root in enumerate(_ROOTS))
+_EXP = (1.0, 0.5000162124633789, 0.16667036712169647)  # (e**r - 1) / r  for |r| <= log(2)/32
+_EXP2 = (0.6931471824645996, 0.24023428559303284, 0.055503010749816895)  # (2**r - 1) / r  for |r| <= 1/32
+
+
+class _Base(NamedTuple):
+    """A logarithm: tables of 1/c, and of -log(1/c) in units of 2**-bits, near which the c were chosen; its log(2) in two
+    parts, of which the first times any exponent is exact; its series in r, for -1/60 <= r <= 1/32."""
+
+    inverses: Sequence[float]
+    parts: Sequence[int]
+    bits: int
+    two: Fraction
+    first: float
+    others: tuple[float, ...]
+
+
+_LOG = _Base(
+    tables.LOG_INVERSES,
+    tables.LOG_PARTS,
+    17,
+    LN2,
+    1.0,
+    (-0.5000012516975403, 0.3333743214607239, -0.24421600997447968),
+)
+_LOG2 = _Base(
+    tables.LOG2_INVERSES,
+    tables.LOG2_PARTS,
+    16,
+    Fraction(1),
+    1.4426950216293335,
+    (-0.7213480472564697, 0.4810185432434082, -0.35520032048225403),
+)
+_LOG10 = _Base(
+    tables.LOG10_INVERSES,
+    tables.LOG10_PARTS,
+    18,
+    LN2 / LN10,
+    0.4342944920063019,
+    (-0.21714727580547333, 0.1447441726922989, -0.10587861388921738),
+)
+
+
+# Exponentials: x = n log(2) + r, n in sixteenths, e**x = 2**floor(n) (2**(j/16) e**r), j the sixteenths.
+
+
+def _powers(b: ir.IRBuilder, moved: ir.Value, r: ir.Value, series: tuple[float, ...]) -> ir.Value:
+    """2**(j/16) (1 + r q). What the table's root lacks goes in beside r, as q is nearly 1."""
+    j = vec.to_bits(b, moved)
+    root = avx512.look_up(b, _ROOTS, j)
+    product = vec.fma(b, root, r, avx512.look_up(b, _ROOTS_LOW, j))
+    return vec.fma(b, product, vec.horner(b, r, series), root)
+
+
+def exp(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """e**x. Infinite x make n infinite, and NaN makes it NaN; r is held finite, and the rest is the scaling's."""
+    t = x.type
+    rounder = vec.const(t, _SIXTEENTHS)
+    moved = vec.fma(b, x, vec.const(t, _LOG2_E), rounder)
+    n = vec.sub(b, moved, rounder)
+    r = vec.fma(b, n, vec.const(t, -_LN2_LOW), vec.fma(b, n, vec.const(t, -_LN2_HIGH), x))
+    return avx512.scale(b, _powers(b, moved, avx512.clamp(b, r, 0.03), _EXP), n)
+
+
+def exp2(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """2**x, exact where x is whole."""
+    rounder = vec.const(x.type, _SIXTEENTHS)
+    moved = vec.add(b, x, rounder)
+    n = vec.sub(b, moved, rounder)
+    r = avx512.clamp(b, vec.sub(b, x, n), 0.04)
+    return avx512.scale(b, _powers(b, moved, r, _EXP2), n)
+
+
+def sigmoid(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """1 / (1 + e**-x)."""
+    return exponential.sigmoid(b, x, exp)
+
+
+# Logarithms: x = 2**k m, m of [3/4, 3/2); log(x) = k log(2) - log(1/c) + log(1 + r), r = m/c - 1, and c = 1 around 1.
+
+
+def _reduced(b: ir.IRBuilder, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """k, m and the number of m's interval in the tables. k is -inf for 0, inf for inf, and m NaN below 0."""
+    m = avx512.mantissa(b, x, around_one=True)
+    k = vec.sub(b, avx512.exponent(b, x), avx512.exponent(b, m))
+    bits = vec.to_bits(b, m)
+    return k, m, b.lshr(bits, vec.const(bits.type, _MANTISSA - 5))
+
+
+def _logarithm(b: ir.IRBuilder, base: _Base, k: ir.Value, index: ir.Value, r: ir.Value) -> ir.Value:
+    t, unit = r.type, 2**base.bits
+    part = avx512.look_up(b, [n / unit for n in base.parts], index)
+    square = vec.mul(b, r, r)
+    series = vec.horner(b, r, base.others)
+    if base.first == 1.0:
+        tail = vec.fma(b, square, series, r)
+    else:
+        tail = vec.fma(b, r, vec.const(t, base.first), vec.mul(b, square, series))
+    if base.two == 1:
+        return vec.add(b, vec.add(b, k, part), tail)
+    high = Fraction(int(base.two * unit), unit)
+    whole = vec.fma(b, k, vec.const(t, float(high)), part)  # exact
+    return vec.add(b, whole, vec.fma(b, k, vec.const(t, float(base.two - high)), tail))
+
+
+def _log(b: ir.IRBuilder, x: ir.Value, base: _Base) -> ir.Value:
+    k, m, index = _reduced(b, x)
+    r = vec.fma(b, m, avx512.look_up(b, base.inverses, index), vec.const(x.type, -1.0))
+    return _logarithm(b, base, k, index, r)
+
+
+def log(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """Natural logarithm."""
+    return _log(b, x, _LOG)
+
+
+def log2(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """Logarithm to base 2, exact at powers of two."""
+    return _log(b, x, _LOG2)
+
+
+def log10(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """Logarithm to base 10."""
+    return _log(b, x, _LOG10)
+
+
+def log1p(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """log(1 + x): k and c are those of 1 + x rounded, r = 2**-k x/c + (2**-k/c - 1) of x itself."""
+    one = vec.const(x.type, 1.0)
+    k, _, index = _reduced(b, vec.add(b, x, one))
+    inverse, down = avx512.look_up(b, _LOG.inverses, index), b.fneg(k)
+    rest = vec.fma(b, avx512.scale(b, one, down), inverse, b.fneg(one))  # exact where k = 0
+    r = vec.fma(b, avx512.scale(b, x, down), inverse, rest)
+    y = _logarithm(b, _LOG, k, index, avx512.clamp(b, r, 0.04))
+    return vec.intrinsic(b, "copysign", y, x)
+
+
+# Odd functions: a polynomial of r = |x| - c on each of 32 intervals, eight to a power of two of |x| + bias. The first begins
+# at 0 and is short, as there the relative error counts; c = 0 in it.
+
+
+def _odd(
+    b: ir.IRBuilder,
+    x: ir.Value,
+    rows: Sequence[Sequence[float]],
+    bias: float,
+    limit: float,
+    slope_above_one: bool = False,
+) -> ir.Value:
+    """``rows``: c, then the coefficients, of one interval after the other. Constant from ``limit`` on.
+
+    With ``slope_above_one`` they are those of f(c + r) - r, so that a slope that is no float does not lose its last bits.
+    """
+    t = x.type
+    magnitude = vec.at_most(b, vec.intrinsic(b, "fabs", x), limit)
+    bits = vec.to_bits(b, vec.add(b, magnitude, vec.const(t, bias)))
+    index = b.lshr(bits, vec.const(bits.type, _MANTISSA - 3))
+    start = bit_pattern(vec.element(t), bias) >> (_MANTISSA - 3)
+    columns = [placed(column, start) for column in zip(*rows, strict=True)]
+    r = vec.sub(b, magnitude, avx512.look_up(b, columns[0], index))
+    y = avx512.look_up(b, columns[-1], index)
+    for column in reversed(columns[2:-1]):
+        y = vec.fma(b, y, r, avx512.look_up(b, column, index))
+    start_value = avx512.look_up(b, columns[1], index)
+    if slope_above_one:
+        start_value = vec.add(b, start_value, r)
+    return vec.intrinsic(b, "copysign", vec.fma(b, y, r, start_value), x)
+
+
+def placed(numbers: Sequence[float], start: int) -> list[float]:
+    """A table of 32 whose entry ``(start + k) % 32`` is ``numbers[k]``."""
+    table = [0.0] * 32
+    for k, number in enumerate(numbers):
+        table[(start + k) % 32] = number
+    return table
+
+
+def tanh(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """The hyperbolic tangent."""
+    return _odd(b, x, tables.TANH, 21 / 32, 9.3)
+
+
+def erf(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """The error function 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
+    return _odd(b, x, tables.ERF, 11 / 32, 4.1, slope_above_one=True)
+
+
+# Roots.
+
+_CUBE_ROOT = (0.33333322405815125, -0.11111092567443848, 0.061857856810092926, -0.041287343949079514)
+"""((1 + r)**(1/3) - 1) / r  for |r| <= 1/17."""
+_EIGHTHS = tuple(float(np.float32(16 / (17 + 2 * k))) for k in range(8))
+_CUBE_ROOTS = tuple(float(np.float32((2.0**j / c) ** (1 / 3))) for j in range(3) for c in _EIGHTHS)
+
+
+def cbrt(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """2**q (2**j c)**(1/3) (1 + r)**(1/3) of |x| = 2**(3q + j) m, m = c (1 + r) of [1, 2), j of 0, 1, 2."""
+    t = x.type
+    third, rounder, eighths = (vec.const(t, v) for v in (1 / 3, 1.5 * 2.0**_MANTISSA, 2.0 ** (_MANTISSA - 3)))
+    k, m = avx512.exponent(b, x), avx512.mantissa(b, x)
+    moved = vec.fma(
+        b, vec.sub(b, k, vec.const(t, 1.0)), third, rounder
+    )  # k/3 - 1/3 rounded is k/3 rounded down
+    q = vec.sub(b, moved, rounder)
+    j = vec.to_bits(
+        b, vec.fma(b, q, vec.const(t, -3.0), vec.add(b, k, eighths))
+    )  # in eighths: its low bits are 8 j
+    top = b.lshr(vec.to_bits(b, m), vec.const(j.type, _MANTISSA - 3))
+    index = b.add(top, j)
+    start = bit_pattern(vec.element(t), 1.0) >> (_MANTISSA - 3)
+    inverse = avx512.look_up(b, _EIGHTHS * 2, index)
+    root = avx512.look_up(b, placed(_CUBE_ROOTS, start), index)
+    r = vec.fma(b, m, inverse, vec.const(t, -1.0))
+    y = vec.fma(b, vec.mul(b, root, r), vec.horner(b, r, _CUBE_ROOT), root)
+    return vec.intrinsic(b, "copysign", avx512.scale(b, y, q), x)
+
+
+def rsqrt(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """a + a (left/2 + 3/8 left^2), left = 1 - x a^2, of the machine's estimate a; which stays where it is 0, inf or NaN."""
+    t = x.type
+    a = avx512.root_estimate(b, x)
+    left = vec.fma(b, b.fneg(vec.mul(b, x, a)), a, vec.const(t, 1.0))
+    y = vec.fma(b, vec.mul(b, a, left), vec.const(t, 0.5), a)
+    return b.select(vec.compare(b, "!=", left, left), a, y)
+
+
+UNARY = {
+    "exp": exp,
+    "exp2": exp2,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "log": log,
+    "log2": log2,
+    "log10": log10,
+    "log1p": log1p,
+    "erf": erf,
+    "cbrt": cbrt,
+    "rsqrt": rsqrt,
+}
