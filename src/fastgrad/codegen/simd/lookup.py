@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from . import avx512, exponential, tables, vec
+from . import avx512, error_function, exponential, pairs, tables, vec
 from .formats import LN2, LN10, bit_pattern
 
 _MANTISSA = 23
@@ -160,36 +160,22 @@ def log1p(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return vec.intrinsic(b, "copysign", y, x)
 
 
-# Odd functions: a polynomial of r = |x| - c on each of 32 intervals, eight to a power of two of |x| + bias. The first begins
-# at 0 and is short, as there the relative error counts; c = 0 in it.
+# Polynomials of r = t - c on each of 32 intervals of t >= 0, eight to a power of two of t + bias. The first begins at 0.
 
 
-def _odd(
-    b: ir.IRBuilder,
-    x: ir.Value,
-    rows: Sequence[Sequence[float]],
-    bias: float,
-    limit: float,
-    slope_above_one: bool = False,
-) -> ir.Value:
-    """``rows``: c, then the coefficients, of one interval after the other. Constant from ``limit`` on.
-
-    With ``slope_above_one`` they are those of f(c + r) - r, so that a slope that is no float does not lose its last bits.
-    """
-    t = x.type
-    magnitude = vec.at_most(b, vec.intrinsic(b, "fabs", x), limit)
-    bits = vec.to_bits(b, vec.add(b, magnitude, vec.const(t, bias)))
+def intervals(
+    b: ir.IRBuilder, t: ir.Value, rows: Sequence[Sequence[float]], bias: float
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """r, the first coefficient, and the polynomial of the others; ``rows`` hold c, then the coefficients."""
+    bits = vec.to_bits(b, vec.add(b, t, vec.const(t.type, bias)))
     index = b.lshr(bits, vec.const(bits.type, _MANTISSA - 3))
-    start = bit_pattern(vec.element(t), bias) >> (_MANTISSA - 3)
-    columns = [placed(column, start) for column in zip(*rows, strict=True)]
-    r = vec.sub(b, magnitude, avx512.look_up(b, columns[0], index))
-    y = avx512.look_up(b, columns[-1], index)
-    for column in reversed(columns[2:-1]):
+    start = bit_pattern(vec.element(t.type), bias) >> (_MANTISSA - 3)
+    centre, first, *others = (placed(column, start) for column in zip(*rows, strict=True))
+    r = vec.sub(b, t, avx512.look_up(b, centre, index))
+    y = avx512.look_up(b, others[-1], index)
+    for column in reversed(others[:-1]):
         y = vec.fma(b, y, r, avx512.look_up(b, column, index))
-    start_value = avx512.look_up(b, columns[1], index)
-    if slope_above_one:
-        start_value = vec.add(b, start_value, r)
-    return vec.intrinsic(b, "copysign", vec.fma(b, y, r, start_value), x)
+    return r, avx512.look_up(b, first, index), y
 
 
 def placed(numbers: Sequence[float], start: int) -> list[float]:
@@ -202,12 +188,47 @@ def placed(numbers: Sequence[float], start: int) -> list[float]:
 
 def tanh(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """The hyperbolic tangent."""
-    return _odd(b, x, tables.TANH, 21 / 32, 9.3)
+    magnitude = vec.at_most(b, vec.intrinsic(b, "fabs", x), 9.3)
+    r, first, others = intervals(b, magnitude, tables.TANH, 21 / 32)
+    return vec.intrinsic(b, "copysign", vec.fma(b, others, r, first), x)
 
 
 def erf(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """The error function 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
-    return _odd(b, x, tables.ERF, 11 / 32, 4.1, slope_above_one=True)
+    """The error function 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x; its slope at 0, no float, in two parts."""
+    magnitude = vec.at_most(b, vec.intrinsic(b, "fabs", x), 4.1)
+    r, first, others = intervals(b, magnitude, tables.ERF, 11 / 32)
+    return vec.intrinsic(b, "copysign", vec.fma(b, others, r, vec.add(b, first, r)), x)
+
+
+def _tail(b: ir.IRBuilder, t: ir.Value, rows: Sequence[Sequence[float]]) -> ir.Value:
+    """exp(-t^2/2) times the function in the table, its value and t^2 in two floats each: the result is rounded once."""
+    half, rounder = vec.const(t.type, -0.5), vec.const(t.type, _SIXTEENTHS)
+    r, first, others = intervals(b, t, rows, 1.0)
+    value = vec.fma(b, others, r, first)
+    value_low = vec.fma(b, others, r, vec.sub(b, first, value))
+    square, square_low = pairs.square(b, t)
+    moved = vec.fma(b, square, vec.const(t.type, -0.5 * _LOG2_E), rounder)
+    n = vec.sub(b, moved, rounder)
+    r = vec.fma(b, n, vec.const(t.type, -_LN2_HIGH), vec.mul(b, square, half))
+    r = vec.fma(b, square_low, half, vec.fma(b, n, vec.const(t.type, -_LN2_LOW), r))
+    less = vec.mul(b, r, vec.horner(b, r, _EXP))  # e**r - 1
+    j = vec.to_bits(b, moved)
+    root = avx512.look_up(b, _ROOTS, j)
+    high = vec.mul(b, value, root)
+    low = vec.fma(b, value, root, b.fneg(high))
+    low = vec.fma(b, value, avx512.look_up(b, _ROOTS_LOW, j), vec.fma(b, value_low, root, low))
+    return avx512.scale(b, vec.add(b, high, vec.fma(b, high, less, low)), n)
+
+
+def ndtr(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """The normal distribution function: T(-x) left of 0, 1 - T(x) right of it."""
+    return error_function.ndtr(b, x, lambda b, t: _tail(b, t, tables.NDTR))
+
+
+def gelu(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """x ndtr(x): -|x| T(|x|) left of 0, x - x T(x) right of it."""
+    magnitude = vec.at_most(b, vec.intrinsic(b, "fabs", x), error_function.TAIL_LIMIT32)
+    return error_function.less(b, x, _tail(b, magnitude, tables.GELU))
 
 
 # Roots.
@@ -259,6 +280,8 @@ UNARY = {
     "log10": log10,
     "log1p": log1p,
     "erf": erf,
+    "ndtr": ndtr,
+    "gelu": gelu,
     "cbrt": cbrt,
     "rsqrt": rsqrt,
 }
