@@ -16,7 +16,7 @@ from fastgrad.codegen import toolchain
 from fastgrad.codegen.simd import lookup, vec, wide
 
 F32 = np.dtype("f4")
-NAMES = sorted(lookup.UNARY)
+NAMES = sorted(lookup.UNARY[32])
 WIDTHS = (16, 32, 64)
 TEXT = """
 def kernel(desc, lo, hi):

@@ -1,4 +1,6 @@
-"""float32 functions by tables that lie in registers, where vectors fill AVX-512's: no division, hardly a special case.
+"""Functions by tables that lie in registers, where vectors fill AVX-512's: no division, hardly a special case.
+
+All in float32; in float64, whose registers hold half as many numbers, the exponentials and the inverse root.
 
 A permutation of one or two registers looks up 16 or 32 numbers a lane as fast as a multiply-add (P. T. P. Tang,
 "Table-driven implementation of the exponential function in IEEE floating-point arithmetic", ACM TOMS 15, 1989, has the
@@ -10,22 +12,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
 from . import avx512, error_function, exponential, pairs, tables, vec
-from .formats import LN2, LN10, bit_pattern
+from .formats import LN2, LN10, bit_pattern, format_of, parts
 
-_MANTISSA = 23
+_MANTISSA = 23  # of float32
 _LOG2_E = 1.4426950408889634
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # n/16 times the first is exact for every exponent
-_SIXTEENTHS = 1.5 * 2.0 ** (_MANTISSA - 4)  # adding it leaves a number of sixteenths in the low bits
-_ROOTS = tuple(float(np.float32(2.0 ** (j / 16))) for j in range(16))
-_ROOTS_LOW = tuple(2.0 ** (j / 16) - root for j, root in enumerate(_ROOTS))
-_EXP = (1.0, 0.5000162124633789, 0.16667036712169647)  # (e**r - 1) / r  for |r| <= log(2)/32
-_EXP2 = (0.6931471824645996, 0.24023428559303284, 0.055503010749816895)  # (2**r - 1) / r  for |r| <= 1/32
+_ROOTS = [Fraction(isqrt(isqrt(isqrt(isqrt(1 << (16 * 96 + j))))), 1 << 96) for j in range(16)]
+"""2**(j/16), to 96 bits."""
+_EXP = {
+    32: (1.0, 0.5000162124633789, 0.16667036712169647),
+    64: (
+        1.0,
+        0.5000000000000001,
+        0.16666666664208724,
+        0.04166666666359425,
+        0.008333473002881155,
+        0.001388906347556763,
+    ),
+}
+"""(e**r - 1) / r  for |r| <= log(2)/32."""
+_EXP2 = {
+    32: (0.6931471824645996, 0.24023428559303284, 0.055503010749816895),
+    64: (
+        0.6931471805599453,
+        0.24022650695910075,
+        0.0555041086566393,
+        0.009618129106919537,
+        0.0013333781576784268,
+        0.00015403723980749256,
+    ),
+}
+"""(2**r - 1) / r  for |r| <= 1/32."""
 
 
 class _Base(NamedTuple):
@@ -69,31 +92,45 @@ _LOG10 = _Base(
 # Exponentials: x = n log(2) + r, n in sixteenths, e**x = 2**floor(n) (2**(j/16) e**r), j the sixteenths.
 
 
-def _powers(b: ir.IRBuilder, moved: ir.Value, r: ir.Value, series: tuple[float, ...]) -> ir.Value:
+def _sixteenths(b: ir.IRBuilder, x: ir.Value, factor: float = 1.0) -> tuple[ir.Value, ir.Value]:
+    """x * factor rounded to sixteenths; their number in the low bits of an integer."""
+    t = x.type
+    rounder = vec.const(t, format_of(t).rounder / 16)
+    moved = vec.add(b, x, rounder) if factor == 1.0 else vec.fma(b, x, vec.const(t, factor), rounder)
+    return vec.sub(b, moved, rounder), vec.to_bits(b, moved)
+
+
+def _roots(b: ir.IRBuilder, j: ir.Value, t: ir.Type) -> tuple[ir.Value, ir.Value]:
+    """2**(j/16) in two floats, of the low four bits of ``j``."""
+    both = zip(*(parts(t, root, 2) for root in _ROOTS), strict=True)
+    high, low = (avx512.look_up(b, table, j) for table in both)
+    return high, low
+
+
+def _powers(b: ir.IRBuilder, j: ir.Value, r: ir.Value, series: tuple[float, ...]) -> ir.Value:
     """2**(j/16) (1 + r q). What the table's root lacks goes in beside r, as q is nearly 1."""
-    j = vec.to_bits(b, moved)
-    root = avx512.look_up(b, _ROOTS, j)
-    product = vec.fma(b, root, r, avx512.look_up(b, _ROOTS_LOW, j))
-    return vec.fma(b, product, vec.horner(b, r, series), root)
+    root, low = _roots(b, j, r.type)
+    return vec.fma(b, vec.fma(b, root, r, low), vec.horner(b, r, series), root)
+
+
+def _less_log2(b: ir.IRBuilder, n: ir.Value, x: ir.Value) -> ir.Value:
+    """x - n log(2)."""
+    t, fmt = x.type, format_of(x.type)
+    return vec.fma(b, n, vec.const(t, -fmt.ln2_low), vec.fma(b, n, vec.const(t, -fmt.ln2_high), x))
 
 
 def exp(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """e**x. Infinite x make n infinite, and NaN makes it NaN; r is held finite, and the rest is the scaling's."""
-    t = x.type
-    rounder = vec.const(t, _SIXTEENTHS)
-    moved = vec.fma(b, x, vec.const(t, _LOG2_E), rounder)
-    n = vec.sub(b, moved, rounder)
-    r = vec.fma(b, n, vec.const(t, -_LN2_LOW), vec.fma(b, n, vec.const(t, -_LN2_HIGH), x))
-    return avx512.scale(b, _powers(b, moved, avx512.clamp(b, r, 0.03), _EXP), n)
+    n, j = _sixteenths(b, x, _LOG2_E)
+    r = avx512.clamp(b, _less_log2(b, n, x), 0.03)
+    return avx512.scale(b, _powers(b, j, r, _EXP[vec.width(x.type)]), n)
 
 
 def exp2(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """2**x, exact where x is whole."""
-    rounder = vec.const(x.type, _SIXTEENTHS)
-    moved = vec.add(b, x, rounder)
-    n = vec.sub(b, moved, rounder)
+    n, j = _sixteenths(b, x)
     r = avx512.clamp(b, vec.sub(b, x, n), 0.04)
-    return avx512.scale(b, _powers(b, moved, r, _EXP2), n)
+    return avx512.scale(b, _powers(b, j, r, _EXP2[vec.width(x.type)]), n)
 
 
 def sigmoid(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
@@ -202,21 +239,18 @@ def erf(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 def _tail(b: ir.IRBuilder, t: ir.Value, rows: Sequence[Sequence[float]]) -> ir.Value:
     """exp(-t^2/2) times the function in the table, its value and t^2 in two floats each: the result is rounded once."""
-    half, rounder = vec.const(t.type, -0.5), vec.const(t.type, _SIXTEENTHS)
+    half = vec.const(t.type, -0.5)
     r, first, others = intervals(b, t, rows, 1.0)
     value = vec.fma(b, others, r, first)
     value_low = vec.fma(b, others, r, vec.sub(b, first, value))
     square, square_low = pairs.square(b, t)
-    moved = vec.fma(b, square, vec.const(t.type, -0.5 * _LOG2_E), rounder)
-    n = vec.sub(b, moved, rounder)
-    r = vec.fma(b, n, vec.const(t.type, -_LN2_HIGH), vec.mul(b, square, half))
-    r = vec.fma(b, square_low, half, vec.fma(b, n, vec.const(t.type, -_LN2_LOW), r))
-    less = vec.mul(b, r, vec.horner(b, r, _EXP))  # e**r - 1
-    j = vec.to_bits(b, moved)
-    root = avx512.look_up(b, _ROOTS, j)
+    n, j = _sixteenths(b, square, -0.5 * _LOG2_E)
+    r = vec.fma(b, square_low, half, _less_log2(b, n, vec.mul(b, square, half)))
+    less = vec.mul(b, r, vec.horner(b, r, _EXP[32]))  # e**r - 1
+    root, root_low = _roots(b, j, t.type)
     high = vec.mul(b, value, root)
     low = vec.fma(b, value, root, b.fneg(high))
-    low = vec.fma(b, value, avx512.look_up(b, _ROOTS_LOW, j), vec.fma(b, value_low, root, low))
+    low = vec.fma(b, value, root_low, vec.fma(b, value_low, root, low))
     return avx512.scale(b, vec.add(b, high, vec.fma(b, high, less, low)), n)
 
 
@@ -262,26 +296,36 @@ def cbrt(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def rsqrt(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """a + a (left/2 + 3/8 left^2), left = 1 - x a^2, of the machine's estimate a; which stays where it is 0, inf or NaN."""
-    t = x.type
-    a = avx512.root_estimate(b, x)
-    left = vec.fma(b, b.fneg(vec.mul(b, x, a)), a, vec.const(t, 1.0))
-    y = vec.fma(b, vec.mul(b, a, left), vec.const(t, 0.5), a)
-    return b.select(vec.compare(b, "!=", left, left), a, y)
+    """The machine's estimate a, made better; where it is 0, inf or NaN it stays."""
+    estimate = y = avx512.root_estimate(b, x)
+    left = first = _left(b, x, y)
+    if vec.width(x.type) == 64:  # 14 bits to 39
+        correction = vec.fma(b, left, vec.const(x.type, 0.375), vec.const(x.type, 0.5))
+        y = vec.fma(b, vec.mul(b, y, left), correction, y)
+        left = _left(b, x, y)
+    y = vec.fma(b, vec.mul(b, y, left), vec.const(x.type, 0.5), y)
+    return b.select(vec.compare(b, "!=", first, first), estimate, y)
 
 
+def _left(b: ir.IRBuilder, x: ir.Value, root: ir.Value) -> ir.Value:
+    """1 - x root^2."""
+    return vec.fma(b, b.fneg(vec.mul(b, x, root)), root, vec.const(x.type, 1.0))
+
+
+_BOTH = {"exp": exp, "exp2": exp2, "sigmoid": sigmoid, "rsqrt": rsqrt}
 UNARY = {
-    "exp": exp,
-    "exp2": exp2,
-    "sigmoid": sigmoid,
-    "tanh": tanh,
-    "log": log,
-    "log2": log2,
-    "log10": log10,
-    "log1p": log1p,
-    "erf": erf,
-    "ndtr": ndtr,
-    "gelu": gelu,
-    "cbrt": cbrt,
-    "rsqrt": rsqrt,
+    32: {
+        **_BOTH,
+        "tanh": tanh,
+        "log": log,
+        "log2": log2,
+        "log10": log10,
+        "log1p": log1p,
+        "erf": erf,
+        "ndtr": ndtr,
+        "gelu": gelu,
+        "cbrt": cbrt,
+    },
+    64: _BOTH,
 }
+"""The functions by bits of the float and name."""

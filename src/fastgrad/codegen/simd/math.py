@@ -50,13 +50,10 @@ _GENERAL: dict[str, Callable[[ir.IRBuilder, ir.Value], ir.Value]] = {
 
 def _best(name: str) -> Callable[[ir.IRBuilder, ir.Value], ir.Value]:
     """The function by tables in registers where the vectors allow it, else its general form."""
-    general, by_table = _GENERAL[name], lookup.UNARY.get(name)
-    if by_table is None:
-        return general
 
     def function(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-        wide = vec.width(x.type) == 32 and avx512.available(x.type)
-        return by_table(b, x) if wide else general(b, x)
+        by_table = lookup.UNARY[vec.width(x.type)].get(name) if avx512.available(x.type) else None
+        return (by_table or _GENERAL[name])(b, x)
 
     return function
 
