@@ -25,8 +25,8 @@ GELU_CUBE = Fraction("0.044715")
 _GELU_SLOPE = Fraction("1.59576912160573071175978423973752747390239451874")  # 2 sqrt(2/pi)
 
 
-TAIL_LIMIT32 = 14.75
-"""Above, t T(t) rounds to 0 in float32."""
+TAIL_LIMIT32, GELU_LIMIT32 = 14.75, 11.5
+"""Above, t T(t) rounds to 0 in float32, and so does its counterpart in the tanh form."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ _F32 = _Fit(
     ),
     tail_low=-3.495481459836469e-09,
     tail_limit=TAIL_LIMIT32,
-    gelu_limit=11.5,
+    gelu_limit=GELU_LIMIT32,
 )
 _F64 = _Fit(
     small=(
@@ -223,16 +223,22 @@ def gelu(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return b.select(tiny, vec.mul(b, x, vec.const(x.type, 0.5)), y)
 
 
+def tanh_argument(b: ir.IRBuilder, t: ir.Value) -> pairs.Pair:
+    """2 sqrt(2/pi) (t + 0.044715 t^3) of t >= 0."""
+    kind, zero = t.type, vec.const(t.type, 0.0)
+    cubic = pairs.product(b, pairs.square(b, t), pairs.constant(kind, _GELU_SLOPE * GELU_CUBE))
+    slope = pairs.constant(kind, _GELU_SLOPE)
+    high, low = pairs.exact_sum(b, cubic[0], slope[0])
+    factor = (high, vec.add(b, low, vec.add(b, cubic[1], slope[1])))
+    return pairs.product(b, (t, zero), factor)
+
+
 def gelu_tanh(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """x sigmoid(w), w = 2 sqrt(2/pi) (x + 0.044715 x^3): -|x| e / (1 + e) left of 0, x more right of it, e = exp(-|w|)."""
     t = x.type
     zero, one = vec.const(t, 0.0), vec.const(t, 1.0)
     magnitude = vec.at_most(b, vec.intrinsic(b, "fabs", x), _fit(t).gelu_limit)
-    cubic = pairs.product(b, pairs.square(b, magnitude), pairs.constant(t, _GELU_SLOPE * GELU_CUBE))
-    slope = pairs.constant(t, _GELU_SLOPE)
-    high, low = pairs.exact_sum(b, cubic[0], slope[0])
-    factor = (high, vec.add(b, low, vec.add(b, cubic[1], slope[1])))
-    w = pairs.product(b, (magnitude, zero), factor)
+    w = tanh_argument(b, magnitude)
     n, head, rest = _exp(b, b.fneg(w[0]), b.fneg(w[1]))
     head, rest = pairs.total(b, (head, zero), (rest, zero))
     # e = 2**n (head + rest), which below 2**-100 is nothing beside 1.

@@ -237,21 +237,28 @@ def erf(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return vec.intrinsic(b, "copysign", vec.fma(b, others, r, vec.add(b, first, r)), x)
 
 
-def _tail(b: ir.IRBuilder, t: ir.Value, rows: Sequence[Sequence[float]]) -> ir.Value:
-    """exp(-t^2/2) times the function in the table, its value and t^2 in two floats each: the result is rounded once."""
-    half = vec.const(t.type, -0.5)
+def _times_exp(
+    b: ir.IRBuilder, t: ir.Value, rows: Sequence[Sequence[float]], exponent: pairs.Pair
+) -> ir.Value:
+    """The function in the table times e**exponent, all in two floats each until the end: the result is rounded once."""
     r, first, others = intervals(b, t, rows, 1.0)
     value = vec.fma(b, others, r, first)
     value_low = vec.fma(b, others, r, vec.sub(b, first, value))
-    square, square_low = pairs.square(b, t)
-    n, j = _sixteenths(b, square, -0.5 * _LOG2_E)
-    r = vec.fma(b, square_low, half, _less_log2(b, n, vec.mul(b, square, half)))
+    n, j = _sixteenths(b, exponent[0], _LOG2_E)
+    r = vec.add(b, _less_log2(b, n, exponent[0]), exponent[1])
     less = vec.mul(b, r, vec.horner(b, r, _EXP[32]))  # e**r - 1
     root, root_low = _roots(b, j, t.type)
     high = vec.mul(b, value, root)
     low = vec.fma(b, value, root, b.fneg(high))
     low = vec.fma(b, value, root_low, vec.fma(b, value_low, root, low))
     return avx512.scale(b, vec.add(b, high, vec.fma(b, high, less, low)), n)
+
+
+def _tail(b: ir.IRBuilder, t: ir.Value, rows: Sequence[Sequence[float]]) -> ir.Value:
+    """exp(-t^2/2) times the function in the table."""
+    half = vec.const(t.type, -0.5)
+    high, low = pairs.square(b, t)
+    return _times_exp(b, t, rows, (vec.mul(b, high, half), vec.mul(b, low, half)))
 
 
 def ndtr(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
@@ -263,6 +270,14 @@ def gelu(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """x ndtr(x): -|x| T(|x|) left of 0, x - x T(x) right of it."""
     magnitude = vec.at_most(b, vec.intrinsic(b, "fabs", x), error_function.TAIL_LIMIT32)
     return error_function.less(b, x, _tail(b, magnitude, tables.GELU))
+
+
+def gelu_tanh(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """x sigmoid(w): -|x| e / (1 + e) left of 0, x more right of it, e = exp(-|w|)."""
+    magnitude = vec.at_most(b, vec.intrinsic(b, "fabs", x), error_function.GELU_LIMIT32)
+    high, low = error_function.tanh_argument(b, magnitude)
+    lost = _times_exp(b, magnitude, tables.GELU_TANH, (b.fneg(high), b.fneg(low)))
+    return error_function.less(b, x, lost)
 
 
 # Roots.
@@ -324,6 +339,7 @@ UNARY = {
         "erf": erf,
         "ndtr": ndtr,
         "gelu": gelu,
+        "gelu_tanh": gelu_tanh,
         "cbrt": cbrt,
     },
     64: _BOTH,
