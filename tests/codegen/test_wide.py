@@ -37,6 +37,27 @@ def kernel(desc, lo, hi):
             store1_bool_w4xV(y1, i, m, t1)
     return 0
 """
+FOLD = """
+def kernel(desc, lo, hi):
+    x0 = word(desc, 0)
+    z0 = word(desc, 1)
+    n0 = word(desc, 2)
+    f0 = const_f32(word(desc, 3))
+    f1 = const_f32(0)
+    a0 = each_f32_w4x2(f0)
+    a1 = each_f32_w4x2(f1)
+    for part in range(2):
+        m = mask_w4x2(part, lo, n0)
+        for i in range(begin_w4x2(part, lo, n0), end_w4x2(part, lo, n0), step_w4x2()):
+            v0 = load_f32_w4x2(x0, i, m)
+            a0 = max_(a0, kept_f32_w4x2(m, v0, f0))
+            a1 = accumulate_f32(a1, kept_f32_w4x2(m, const_f32(1065353216), f1))
+    f0 = max_(f0, total_max_f32_w4x2(a0))
+    f1 = accumulate_f32(f1, total_add_f32_w4x2(a1))
+    store0_f32(z0, 0, f0)
+    store1_f32(z0, 1, f1)
+    return 0
+"""
 with_avx512 = pytest.mark.skipif(wide.lanes(4, 1) == 1, reason="the tables lie in registers of AVX-512")
 
 
@@ -117,6 +138,27 @@ def test_every_length_and_nothing_outside(vectors):
             if n < 40:
                 for got, twin in zip((y, less), run(plain, n, first, x), strict=True):
                     np.testing.assert_array_equal(got, twin)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_folds_take_every_element_once_and_nothing_else(jit):
+    native = toolchain.compile_unit("kernel", FOLD) if jit else None
+    call = (
+        ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(native.address)
+        if native
+        else toolchain.define(FOLD, jit=False)
+    )
+    lowest = int(np.float32(-np.inf).view(np.uint32))
+    for n in [*range(20), 31, 32, 33, 63, 64, 65, 200]:
+        x = -1 - np.random.default_rng(n).random(n + 40).astype(F32)
+        x[n:] = 5
+        for broken in (False, True):
+            if broken and n:
+                x[n // 3] = np.nan
+            z = np.zeros(2, F32)
+            desc = np.array([x.ctypes.data, z.ctypes.data, n, lowest])
+            assert call(desc.ctypes.data, 0, 0) == 0
+            np.testing.assert_array_equal(z, [x[:n].max(initial=-np.inf), n])
 
 
 def test_without_avx512_llvm_makes_the_vectors(monkeypatch):

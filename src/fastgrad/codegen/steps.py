@@ -36,11 +36,16 @@ class Step(NamedTuple):
 
 
 def step_of(
-    lines: Map, loads: Sequence[str], load_kinds: Sequence[StrideKind], store_kinds: Sequence[StrideKind]
+    lines: Map,
+    loads: Sequence[str],
+    load_kinds: Sequence[StrideKind],
+    store_kinds: Sequence[StrideKind],
+    folds: Sequence[tuple[str, np.dtype]] = (),
 ) -> Step | None:
-    """The step of a map's inner loop; None where LLVM makes the vectors.
+    """The step of an inner loop; None where LLVM makes the vectors.
 
-    ``loads`` are the names of what loads, and the kinds those of the operands' strides along the loop.
+    ``loads`` are the names of what loads, the kinds those of the operands' strides along the loop, ``folds`` what combines
+    and the dtype of the total.
     """
     ops = {line.op for line in lines.lines}
     if not ops & DEAR or ops & SCALAR_ONLY:
@@ -54,6 +59,11 @@ def step_of(
     dtypes = {*lines.inputs, *(line.dtype for line in lines.lines)}
     floats = {d.itemsize for d in dtypes if d.kind == "f"}
     if len(floats) != 1 or max(d.itemsize for d in dtypes) > max(floats):
+        return None
+    if any(
+        combine not in ("add", "max", "min") or d.itemsize not in floats or d.kind != "f"
+        for combine, d in folds
+    ):
         return None
     return Step(max(floats), 2 if sum(line.op in DEAR for line in lines.lines) <= FEW else 4)
 

@@ -103,17 +103,20 @@ def _store(dtype: np.dtype, k: int, phase: int = 0) -> Callable:
 
 
 def _accumulate(dtype: np.dtype) -> Callable:
-    """Sum that LLVM may reorder into vector lanes (``reassoc`` on this one addition, NaN and Inf kept)."""
-    type_ = from_dtype(dtype)
+    """Sum that LLVM may reorder into vector lanes (``reassoc`` on this one addition, NaN and Inf kept); not a wide one."""
 
     @intrinsic
     def accumulate(typingctx, total, value):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            if dtype.kind == "f":
-                return builder.fadd(*args, flags=("reassoc", "nsz"))
-            return lines.emit("add", builder, list(args), (dtype, dtype), dtype)
+        n = _lanes(total, value)
 
-        return type_(type_, type_), codegen
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            if dtype.kind == "f" and n == 1:
+                return builder.fadd(*args, flags=("reassoc", "nsz"))
+            return lines.emit(
+                "add", builder, [wide.splat(builder, v, n) for v in args], (dtype, dtype), dtype
+            )
+
+        return wide.numba_type(dtype, n)(total, value), codegen
 
     return accumulate
 

@@ -7,6 +7,9 @@
             t0 = tanh(v0)
             store0_f32_w4x2(y0k, i, m, t0)
 
+A fold keeps a total in each lane, from ``each_f32_w4x2(neutral)`` on; lanes beyond the end add ``kept_f32_w4x2(m, value,
+neutral)``, and ``total_add_f32_w4x2(a0)`` is that of all lanes, halves with halves.
+
 The values are Numba values of the type `Wide`, which LLVM knows as ``<32 x float>`` and takes apart into registers: one
 instruction of each vector in turn, so that no vector's chain of dependent steps is waited for. The lines are those of a
 scalar loop. Where the host has no AVX-512 a step is one element, and LLVM makes the vectors as in any other loop.
@@ -28,7 +31,9 @@ from ...core.aval import DTYPES, short
 from ..target import cpu_features
 from . import blocks, lines, variants, vec
 
-_NAME = re.compile(r"\b(?:(mask|begin|end|step)|(load|store(\d+))_([a-z]+\d*))_w(\d)x(\d)\b")
+_NAME = re.compile(
+    r"\b(?:(mask|begin|end|step)|(load|store(\d+)|each|kept|total_[a-z]+)_([a-z]+\d*))_w(\d)x(\d)\b"
+)
 VECTOR_BYTES = 64
 
 
@@ -107,6 +112,55 @@ def _store(dtype: np.dtype, n: int) -> Callable:
 
 
 @cache
+def _each(dtype: np.dtype, n: int) -> Callable:
+    result = numba_type(dtype, n)
+
+    @intrinsic
+    def each(typingctx, value):  # type: ignore[no-untyped-def]
+        return result(value), lambda context, b, signature, args: splat(b, args[0], n)
+
+    return each
+
+
+@cache
+def _kept(dtype: np.dtype, n: int) -> Callable:
+    result = numba_type(dtype, n)
+
+    @intrinsic
+    def kept(typingctx, mask, value, neutral):  # type: ignore[no-untyped-def]
+        def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
+            return b.select(_mask(b, args[0], n), splat(b, args[1], n), splat(b, args[2], n))
+
+        return result(types.int64, value, neutral), codegen
+
+    return kept
+
+
+@cache
+def _total(combine: str, dtype: np.dtype, n: int) -> Callable:
+    """Halves are combined with halves, in the same order always."""
+
+    @intrinsic
+    def total(typingctx, lanes):  # type: ignore[no-untyped-def]
+        def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
+            x, count = args[0], n
+            while count > 1:
+                count //= 2
+                undefined = ir.Constant(x.type, ir.Undefined)
+                number = ir.VectorType(ir.IntType(32), count)
+                low, high = (
+                    b.shuffle_vector(x, undefined, ir.Constant(number, list(range(k, k + count))))
+                    for k in (0, count)
+                )
+                x = lines.emit(combine, b, [low, high], (dtype, dtype), dtype)
+            return b.extract_element(x, ir.IntType(32)(0))
+
+        return numba_type(dtype, 1)(lanes), codegen
+
+    return total
+
+
+@cache
 def _counter(kind: str, n: int) -> Callable:
     """Where a part begins and ends, and the mask of its steps as bits of an int64."""
     i64 = ir.IntType(64)
@@ -145,33 +199,43 @@ def names(text: str, scalar: dict[str, Any], jit: bool) -> dict[str, Any]:
     for match in _NAME.finditer(text):
         counter, access, k, dtype, itemsize, vectors = match.groups()
         n = lanes(int(itemsize), int(vectors)) if jit else 1
-        if not jit and counter:
+        if counter and not jit:
             found[match[0]] = _TWINS[counter]
-        elif not jit:
-            found[match[0]] = _unmasked(scalar[f"{access}_{dtype}"], k is not None)
-        elif counter == "step":
-            found[match[0]] = _step(n)
         elif counter:
-            found[match[0]] = _counter(counter, n)
+            found[match[0]] = _step(n) if counter == "step" else _counter(counter, n)
         elif n == 1:
-            found[match[0]] = _single(scalar[f"{access}_{dtype}"], k is not None)
+            plain = _one_element(access, k is not None, scalar.get(f"{access}_{dtype}"))
+            found[match[0]] = _inlined(plain) if jit else plain
         else:
-            found[match[0]] = _load(by_name[dtype], n) if k is None else _store(by_name[dtype], n)
+            found[match[0]] = _access(access, k is not None, by_name[dtype], n)
     return found
 
 
-def _unmasked(access: Callable, stores: bool) -> Callable:
+def _access(name: str, stores: bool, dtype: np.dtype, n: int) -> Callable:
+    if name.startswith("total_"):
+        return _total(name.removeprefix("total_"), dtype, n)
+    return _store(dtype, n) if stores else {"load": _load, "each": _each, "kept": _kept}[name](dtype, n)
+
+
+@cache
+def _one_element(name: str, stores: bool, access: Callable | None) -> Callable:
+    """The same in steps of one element, on the scalar ``access``; nothing is under a mask."""
+    if name == "each" or name.startswith("total_"):
+        return lambda value: value
+    if name == "kept":
+        return lambda mask, value, neutral: value
+    assert access is not None
     if stores:
         return lambda address, index, mask, value: access(address, index, value)
     return lambda address, index, mask: access(address, index)
 
 
 @cache
-def _single(access: Callable, stores: bool) -> Callable:
-    """The scalar access as a function of the same arguments, which Numba inlines."""
+def _inlined(function: Callable) -> Callable:
+    """As a function that Numba inlines."""
     from numba import njit
 
-    return njit(_unmasked(access, stores), inline="always")
+    return njit(function, inline="always")
 
 
 _TWINS: dict[str, Callable] = {
