@@ -46,14 +46,14 @@ def define(module: ir.Module, name: str, op: str, in_dtypes: tuple, out_dtype: n
 
 
 class Compiled:
-    """Every (op, in_dtypes, out_dtype) of ``cases``, for scalars and vectors, in one module."""
+    """Every (op, in_dtypes, out_dtype) of ``cases``, for scalars and vectors of so many lanes, in one module."""
 
-    def __init__(self, cases: list) -> None:
+    def __init__(self, cases: list, widths: tuple[int, ...] = (0, LANES)) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         module = ir.Module()
         self.names = {}
-        for (op, ins, out), lanes in itertools.product(cases, (0, LANES)):
+        for (op, ins, out), lanes in itertools.product(cases, widths):
             name = self.names[op, ins, out, lanes] = f"f{len(self.names)}"
             define(module, name, op, ins, out, lanes)
         features = llvm.get_host_cpu_features().flatten()
@@ -64,7 +64,8 @@ class Compiled:
 
     def __call__(self, op: str, ins: tuple, out: np.dtype, lanes: int, args: list) -> np.ndarray:
         n = args[0].size
-        padded = [np.resize(a, -(-n // LANES) * LANES) for a in args]
+        step = max(lanes, LANES)
+        padded = [np.resize(a, -(-n // step) * step) for a in args]
         result = np.empty(padded[0].size, out)
         address = self.engine.get_function_address(self.names[op, ins, out, lanes])
         call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * (len(args) + 2))(address)

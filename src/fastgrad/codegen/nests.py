@@ -39,6 +39,7 @@ from ..core.expr import Map, op_name
 from ..core.loops import StrideKind
 from ..schedule import Indices, Loop, Nest, Ref, Unplaced, nest
 from .source import Source
+from .steps import Parts, Step, step_of
 from .writer import Word, Writer, scalar_word
 
 STREAM_BYTES, STRETCH_BYTES = 32 << 20, 4 << 10
@@ -265,6 +266,10 @@ class _Nested:
             for i in range(len(s.loads)):
                 if i not in moving:
                     w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, 0)")
+        step = self.step() if rows == 1 else None
+        if step is not None:
+            self.wide_loop(step, level, first, last, moving)
+            return
         with w.block(f"for i in range({first}, {last}):"):
             each = []
             for row, c in enumerate(suffixes):
@@ -277,6 +282,33 @@ class _Nested:
                 w(f"{self.store(k, level)}, {each[0][k]})")
             for k in range(len(s.folds)):
                 self.fold(k, [values[len(s.stores) + k] for values in each])
+
+    def step(self) -> Step | None:
+        """The step of the inner loop where it runs in vectors of ours: of a map, or a fold into scalars."""
+        s, n, m = self.s, len(self.s.loads), len(self.s.stores)
+        if s.folds and not (self.inner_folded or s.partial):
+            return None
+        kinds = [axes[self.inner] for axes in s.strides]
+        return step_of(s.map, s.loads, kinds[:n], kinds[n : n + m], [(c, d) for c, _, d in s.folds])
+
+    def wide_loop(self, step: Step, level: str, first: str, last: str, moving: Sequence[int]) -> None:
+        """One row in vectors of ours; folds have a total in each lane, and what is beyond the end adds nothing."""
+        w, s = self.w, self.s
+        for k, (_, init, dtype) in enumerate(s.folds):
+            w(f"a{k} = each_{short(dtype)}_{step}({init})")
+        with Parts(w, step, first, last) as parts:
+            for i in moving:
+                parts.load(f"v{i}", s.loads[i], f"x{i}{level}")
+            names = [f"v{i}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
+            values = print_lines(w, s.map, names)
+            for k, dtype in enumerate(s.stores):
+                parts.store(k, dtype, f"y{k}{level}", values[k])
+            for k, (combine, init, dtype) in enumerate(s.folds):
+                d, value = short(dtype), values[len(s.stores) + k]
+                w(f"a{k} = {combined(combine, d, f'a{k}', f'kept_{d}_{step}(m, {value}, {init})')}")
+        for k, (combine, _, dtype) in enumerate(s.folds):
+            d = short(dtype)
+            w(f"f{k} = {combined(combine, d, f'f{k}', f'total_{combine}_{d}_{step}(a{k})')}")
 
     def store(self, k: int, level: str = "k") -> str:
         """``store0_f32(y0k, i`` : the opening of store number ``k``, folds' targets counted after the stores."""

@@ -9,6 +9,7 @@ rounded to the dtype.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -22,6 +23,10 @@ SHIFT = 5.0
 GELU_CUBE = Fraction("0.044715")
 """The tanh form of gelu is x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3))."""
 _GELU_SLOPE = Fraction("1.59576912160573071175978423973752747390239451874")  # 2 sqrt(2/pi)
+
+
+TAIL_LIMIT32, GELU_LIMIT32 = 14.75, 11.5
+"""Above, t T(t) rounds to 0 in float32, and so does its counterpart in the tanh form."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,8 @@ _F32 = _Fit(
         -0.11876419931650162,
     ),
     tail_low=-3.495481459836469e-09,
-    tail_limit=14.75,
-    gelu_limit=11.5,
+    tail_limit=TAIL_LIMIT32,
+    gelu_limit=GELU_LIMIT32,
 )
 _F64 = _Fit(
     small=(
@@ -198,10 +203,12 @@ def _exp(b: ir.IRBuilder, x: ir.Value, low: ir.Value) -> tuple[ir.Value, ir.Valu
     return n, head, vec.add(b, tail, vec.sub(b, r, vec.sub(b, head, one)))
 
 
-def ndtr(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+def ndtr(
+    b: ir.IRBuilder, x: ir.Value, tail_of: Callable[[ir.IRBuilder, ir.Value], ir.Value] = _tail
+) -> ir.Value:
     """The normal distribution function: T(-x) left of 0, 1 - T(x) right of it."""
     t = x.type
-    tail = _tail(b, vec.at_most(b, vec.intrinsic(b, "fabs", x), _fit(t).tail_limit))
+    tail = tail_of(b, vec.at_most(b, vec.intrinsic(b, "fabs", x), _fit(t).tail_limit))
     right = vec.compare(b, ">", x, vec.const(t, 0.0))
     return b.select(right, vec.sub(b, vec.const(t, 1.0), tail), tail)
 
@@ -209,11 +216,21 @@ def ndtr(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 def gelu(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """x ndtr(x): -|x| T(|x|) left of 0, x - x T(x) right of it."""
     magnitude = vec.at_most(b, vec.intrinsic(b, "fabs", x), _fit(x.type).tail_limit)
-    y = _less(b, x, _tail(b, magnitude, magnitude))
+    y = less(b, x, _tail(b, magnitude, magnitude))
     tiny = vec.compare(
         b, "<", magnitude, vec.const(x.type, 2.0**-60)
     )  # where subnormal products would round on the way
     return b.select(tiny, vec.mul(b, x, vec.const(x.type, 0.5)), y)
+
+
+def tanh_argument(b: ir.IRBuilder, t: ir.Value) -> pairs.Pair:
+    """2 sqrt(2/pi) (t + 0.044715 t^3) of t >= 0."""
+    kind, zero = t.type, vec.const(t.type, 0.0)
+    cubic = pairs.product(b, pairs.square(b, t), pairs.constant(kind, _GELU_SLOPE * GELU_CUBE))
+    slope = pairs.constant(kind, _GELU_SLOPE)
+    high, low = pairs.exact_sum(b, cubic[0], slope[0])
+    factor = (high, vec.add(b, low, vec.add(b, cubic[1], slope[1])))
+    return pairs.product(b, (t, zero), factor)
 
 
 def gelu_tanh(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
@@ -221,11 +238,7 @@ def gelu_tanh(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     t = x.type
     zero, one = vec.const(t, 0.0), vec.const(t, 1.0)
     magnitude = vec.at_most(b, vec.intrinsic(b, "fabs", x), _fit(t).gelu_limit)
-    cubic = pairs.product(b, pairs.square(b, magnitude), pairs.constant(t, _GELU_SLOPE * GELU_CUBE))
-    slope = pairs.constant(t, _GELU_SLOPE)
-    high, low = pairs.exact_sum(b, cubic[0], slope[0])
-    factor = (high, vec.add(b, low, vec.add(b, cubic[1], slope[1])))
-    w = pairs.product(b, (magnitude, zero), factor)
+    w = tanh_argument(b, magnitude)
     n, head, rest = _exp(b, b.fneg(w[0]), b.fneg(w[1]))
     head, rest = pairs.total(b, (head, zero), (rest, zero))
     # e = 2**n (head + rest), which below 2**-100 is nothing beside 1.
@@ -235,10 +248,10 @@ def gelu_tanh(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     below_low = vec.fma(b, rest, power, vec.sub(b, e, vec.sub(b, below, one)))
     above = pairs.product(b, (magnitude, zero), (head, rest))
     y, y_low = pairs.product(b, above, pairs.reciprocal(b, (below, below_low)))
-    return _less(b, x, scale(b, vec.add(b, y, y_low), n))
+    return less(b, x, scale(b, vec.add(b, y, y_low), n))
 
 
-def _less(b: ir.IRBuilder, x: ir.Value, lost: ir.Value) -> ir.Value:
+def less(b: ir.IRBuilder, x: ir.Value, lost: ir.Value) -> ir.Value:
     """max(x, 0) - lost, for lost >= 0; -0.0 stays, and so does NaN."""
     left = vec.compare(b, "<", x, vec.const(x.type, 0.0))
     return b.select(left, b.fneg(lost), vec.sub(b, x, lost))

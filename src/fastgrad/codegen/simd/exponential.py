@@ -6,6 +6,7 @@ polynomials are near-minimax fits, made with mpmath at 50 digits and rounded to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -154,7 +155,9 @@ def tanh(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return vec.intrinsic(b, "copysign", vec.add(b, base, vec.div(b, numerator, denominator)), x)
 
 
-def sigmoid(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+def sigmoid(
+    b: ir.IRBuilder, x: ir.Value, exp: Callable[[ir.IRBuilder, ir.Value], ir.Value] = exp
+) -> ir.Value:
     """1 - t right of 0, e - e t left of it, with e = exp(-|x|) and t = e / (1 + e): overflow is impossible."""
     e = exp(b, b.fneg(vec.intrinsic(b, "fabs", x)))
     one = vec.const(x.type, 1.0)

@@ -25,7 +25,7 @@ from numba.np.numpy_support import from_dtype
 
 from ...core.aval import DTYPES, short
 from ...core.expr import op_name
-from . import lines, math, streaming, variants
+from . import lines, math, streaming, variants, wide
 
 I64 = ir.IntType(64)
 _DEAR = math.UNARY.keys() | math.BINARY.keys() | {"max", "min"}
@@ -103,17 +103,20 @@ def _store(dtype: np.dtype, k: int, phase: int = 0) -> Callable:
 
 
 def _accumulate(dtype: np.dtype) -> Callable:
-    """Sum that LLVM may reorder into vector lanes (``reassoc`` on this one addition, NaN and Inf kept)."""
-    type_ = from_dtype(dtype)
+    """Sum that LLVM may reorder into vector lanes (``reassoc`` on this one addition, NaN and Inf kept); not a wide one."""
 
     @intrinsic
     def accumulate(typingctx, total, value):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            if dtype.kind == "f":
-                return builder.fadd(*args, flags=("reassoc", "nsz"))
-            return lines.emit("add", builder, list(args), (dtype, dtype), dtype)
+        n = _lanes(total, value)
 
-        return type_(type_, type_), codegen
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            if dtype.kind == "f" and n == 1:
+                return builder.fadd(*args, flags=("reassoc", "nsz"))
+            return lines.emit(
+                "add", builder, [wide.splat(builder, v, n) for v in args], (dtype, dtype), dtype
+            )
+
+        return wide.numba_type(dtype, n)(total, value), codegen
 
     return accumulate
 
@@ -122,15 +125,15 @@ def _line(op: str) -> Callable:
     """The scalar op ``op`` as a function of typed scalars; comparisons give bool, the rest their operands' dtype."""
 
     def rule(typingctx, *args):  # type: ignore[no-untyped-def]
-        dtypes = tuple(_dtype_of(a) for a in args)
+        dtypes, n = tuple(_dtype_of(a) for a in args), _lanes(*args)
         out = lines.result(op, dtypes)
 
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
             if op in _DEAR:
                 variants.attribute(builder.function, '"prefer-vector-width"="512"')
-            return lines.emit(op, builder, list(values), dtypes, out)
+            return lines.emit(op, builder, [wide.splat(builder, v, n) for v in values], dtypes, out)
 
-        return from_dtype(out)(*args), codegen
+        return wide.numba_type(out, n)(*args), codegen
 
     if op == "select":
         return intrinsic(lambda typingctx, c, x, y: rule(typingctx, c, x, y))
@@ -149,7 +152,7 @@ def _cast(dtype: np.dtype) -> Callable:
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             return lines.emit("cast", builder, list(args), (source,), dtype)
 
-        return from_dtype(dtype)(x), codegen
+        return wide.numba_type(dtype, _lanes(x))(x), codegen
 
     return cast
 
@@ -170,7 +173,14 @@ def _const(dtype: np.dtype) -> Callable:
     return const
 
 
+def _lanes(*numba_types: Any) -> int:
+    """Lanes of a line on values of these types, one of which may be wide."""
+    return max(t.lanes if isinstance(t, wide.Wide) else 1 for t in numba_types)
+
+
 def _dtype_of(numba_type: Any) -> np.dtype:
+    if isinstance(numba_type, wide.Wide):
+        return numba_type.dtype
     return np.dtype(bool) if isinstance(numba_type, types.Boolean) else np.dtype(str(numba_type))
 
 
@@ -275,8 +285,8 @@ _ACCESS = re.compile(r"\b(load|store(\d+))_([a-z]+\d*)_phase(\d+)\b")
 
 
 def accesses(text: str, jit: bool) -> dict[str, Any]:
-    """The loads and stores of a text's later phases, ``store0_f32_phase2``: too many to bind them all at once."""
-    found = {}
+    """The loads and stores of a text's later phases, ``store0_f32_phase2``, and of wide loops: too many to bind them all."""
+    found = wide.names(text, jit_namespace() if jit else python_namespace(), jit)
     by_name = {short(dtype): dtype for dtype in DTYPES}
     for match in _ACCESS.finditer(text):
         kind, k, d, phase = match.groups()

@@ -21,13 +21,13 @@ import numpy as np
 from llvmlite import ir
 
 from ...core import error_function as plain
-from . import error_function, exponential, logarithm, power, trigonometric
+from . import avx512, error_function, exponential, logarithm, lookup, power, trigonometric, vec
 
 FLOAT64_IN_FLOAT32 = frozenset({"fastgrad.sin.far.f32", "fastgrad.cos.far.f32"})
 """The functions that compute in float64 for float32 arguments: sines of arguments from 2**17 on, a lane at a time."""
 
 BINARY: dict[str, Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value]] = {"pow": power.pow}
-UNARY: dict[str, Callable[[ir.IRBuilder, ir.Value], ir.Value]] = {
+_GENERAL: dict[str, Callable[[ir.IRBuilder, ir.Value], ir.Value]] = {
     "exp": exponential.exp,
     "exp2": exponential.exp2,
     "expm1": exponential.expm1,
@@ -46,6 +46,19 @@ UNARY: dict[str, Callable[[ir.IRBuilder, ir.Value], ir.Value]] = {
     "gelu": error_function.gelu,
     "gelu_tanh": error_function.gelu_tanh,
 }
+
+
+def _best(name: str) -> Callable[[ir.IRBuilder, ir.Value], ir.Value]:
+    """The function by tables in registers where the vectors allow it, else its general form."""
+
+    def function(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+        by_table = lookup.UNARY[vec.width(x.type)].get(name) if avx512.available(x.type) else None
+        return (by_table or _GENERAL[name])(b, x)
+
+    return function
+
+
+UNARY = {name: _best(name) for name in _GENERAL}
 
 
 def _sigmoid_py(x: np.floating) -> np.floating:
