@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastgrad as fg
-from fastgrad.schedule import Gemm, Loop, Pack
+from fastgrad.schedule import Gemm, Loop, Pack, Region
 
 FORMS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "NN": lambda a, b: a @ b,
@@ -39,7 +39,13 @@ def test_large_products_are_right_at_any_number_of_threads(form: str, dtype: str
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(results[0], expected, rtol=0, atol=k * eps * 16)
     np.testing.assert_array_equal(*results)
-    assert "Pack" in steps(FORMS[form], a, b)
+    assert ("Pack" in steps(FORMS[form], a, b)) == (form != "NN")  # that one packs its panels in passing
+
+
+def test_a_large_operand_for_many_rows_is_packed_ahead() -> None:
+    a, b = operands("NN", 800, 517, 603, "float32")
+    assert steps(FORMS["NN"], a, b) == ["Pack", "Gemm"]
+    np.testing.assert_allclose(fg.jit(FORMS["NN"], threads=2)(a, b), a.astype(np.float64) @ b, atol=1e-2)
 
 
 def test_small_products_are_not_packed() -> None:
@@ -59,6 +65,89 @@ def test_packing_inside_a_loop() -> None:
     for _ in range(3):
         expected = np.tanh(expected @ w)
     np.testing.assert_allclose(fg.jit(f)(w, x), expected, atol=2e-5)
+
+
+def recurrent(w: np.ndarray, x: np.ndarray, h: np.ndarray) -> np.ndarray:
+    def turn(h: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, None]:
+        return np.tanh(h @ w + x), None
+
+    return fg.scan(turn, h, x)[0]
+
+
+def unrolled(w: np.ndarray, x: np.ndarray, h: np.ndarray) -> np.ndarray:
+    for part in x:
+        h = np.tanh(h @ w + part)
+    return h
+
+
+def recurrent_operands(rows: int, width: int, trips: int) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(5)
+    shapes = (width, width), (trips, rows, width), (rows, width)
+    w, x, h = (rng.standard_normal(s).astype(np.float32) for s in shapes)
+    return w / np.float32(np.sqrt(width)), x, h
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [1, 4, 30])
+def test_weights_of_a_loop_are_packed_once(rows: int, threads: int) -> None:
+    """In front of it, forwards and backwards, where rows are enough over all turns; values are those of no loop."""
+    args = recurrent_operands(rows, 512, 200)
+    plan = fg.jit(recurrent).compile(*args).memory_plan()
+    assert ("Pack" in [type(s).__name__ for s in plan.steps]) == (rows > 1)
+    (loop,) = [s for s in plan.steps if isinstance(s, Region)]
+    assert [type(s).__name__ for s in loop.parts[0].steps].count("Pack") == 0
+    got = fg.jit(recurrent, threads=threads)(*args)
+    np.testing.assert_array_equal(got, fg.jit(recurrent, threads=1)(*args))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gradients_through_a_loop_whose_weights_are_packed_once(threads: int) -> None:
+    args = recurrent_operands(16, 512, 60)
+
+    def gradient(f: Callable) -> tuple[np.ndarray, ...]:
+        return fg.grad(lambda *a: (f(*a) ** 2).mean(), (0, 1, 2), threads=threads)(*args)
+
+    def count(steps: tuple) -> int:
+        return sum(isinstance(s, Pack) for s in steps)
+
+    plan = fg.grad(lambda *a: (recurrent(*a) ** 2).mean(), (0, 1, 2)).compile(*args).memory_plan()
+    assert count(plan.steps) >= 2  # of the weights and of their transpose
+    assert not any(count(s.parts[0].steps) for s in plan.steps if isinstance(s, Region))
+    for got, expected in zip(gradient(recurrent), gradient(unrolled), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-3)
+
+
+def test_packs_leave_both_loops_of_a_nest_and_only_what_stays_leaves() -> None:
+    w, x, h = recurrent_operands(40, 512, 30)
+
+    def nest(w: np.ndarray, x: np.ndarray, h: np.ndarray) -> np.ndarray:
+        def outer(i: np.ndarray, h: np.ndarray) -> np.ndarray:
+            scaled = w * (1 + 0.001 * i)  # another one in each turn of the outer loop
+            return fg.fori_loop(0, 3, lambda j, h: np.tanh((np.tanh(h @ w) + x[0]) @ scaled), h)
+
+        return fg.fori_loop(0, 30, outer, h)
+
+    plan = fg.jit(nest).compile(w, x, h).memory_plan()
+    (outer,) = [s for s in plan.steps if isinstance(s, Region)]
+    body = outer.parts[-1].steps
+    (inner,) = [s for s in body if isinstance(s, Region)]
+    packs = [sum(isinstance(s, Pack) for s in steps) for steps in (plan.steps, body, inner.parts[-1].steps)]
+    assert packs[0] == 1 and packs[2] == 0
+    expected = h.astype(np.float64)
+    for i in range(30):
+        for _ in range(3):
+            expected = np.tanh((np.tanh(expected @ w) + x[0]) @ (w * (1 + 0.001 * i)))
+    np.testing.assert_allclose(fg.jit(nest, threads=2)(w, x, h), expected, atol=5e-2)
+
+
+def test_bfloat16_weights_of_a_loop_are_packed_once() -> None:
+    args = recurrent_operands(16, 128, 5)
+    plan = fg.jit(recurrent, precision="bfloat16").compile(*args).memory_plan()
+    (loop,) = [s for s in plan.steps if isinstance(s, Region)]
+    assert [type(s).__name__ for s in plan.steps].count("Pack") == 1
+    assert [type(s).__name__ for s in loop.parts[0].steps].count("Pack") == 1  # the carry's
+    got = fg.jit(recurrent, precision="bfloat16")(*args)
+    np.testing.assert_allclose(got, unrolled(*args), atol=0.1)
 
 
 @pytest.mark.parametrize("m", [0, 1, 30, 130, 500])

@@ -12,6 +12,7 @@ Measured (Xeon, AVX-512, one core, GFLOP/s as read / packed ahead, packing not c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ..core.expr import MapBuilder
@@ -19,6 +20,7 @@ from ..core.loops import Layout
 from ..machine import cuts
 from ..schedule import Buffer, Gemm, Loop, Pack, Ref, Region, Schedule, Step
 from .bfloat16 import Kernel, as_columns, lower_bfloat16, pack_pairs
+from .hoisting import hoisted
 from .simd.gemm import pack_source
 from .simd.tile import AHEAD, FAR, SLICE, STEPS, Tile, host_tile
 from .target import cpu_features
@@ -26,6 +28,8 @@ from .writer import Word
 
 WORTH = 384
 """Rows of C that B must serve, columns that A must serve: packing costs some 31 / n of the product's time."""
+MANY = 1 << 20
+"""Turns of a loop whose number is not known."""
 IN_PASSING = 768
 """The same for a B with contiguous rows, which the product packs itself, in passing (`simd.pipeline`), for fewer rows.
 
@@ -38,12 +42,17 @@ SPREAD_B = 1 << 19
 """The same of B, whose rows then share cache sets and many pages."""
 
 
-def packed(schedule: Schedule) -> Schedule:
-    """The schedule with packing steps put before the products that want them, inside loops and branches too."""
-    steps: list[Step] = []
+def packed(schedule: Schedule, turns: Mapping[Buffer, int] | None = None) -> Schedule:
+    """The schedule with packing steps put before the products that want them, inside branches and loops too.
+
+    ``turns``: inputs that stay the same in so many turns of the loop whose body this is.
+    """
+    turns, steps = turns or {}, []
     for step in schedule.steps:
         if isinstance(step, Gemm):
-            steps += _packed(step)
+            steps += _packed(step, turns)
+        elif isinstance(step, Region) and step.shared:
+            steps += _packed_loop(step, turns)
         elif isinstance(step, Region):
             steps.append(replace(step, parts=tuple(map(packed, step.parts))))
         else:
@@ -51,7 +60,19 @@ def packed(schedule: Schedule) -> Schedule:
     return replace(schedule, steps=tuple(steps))
 
 
-def _packed(step: Gemm) -> list[Step]:
+def _packed_loop(loop: Region, turns: Mapping[Buffer, int]) -> list[Step]:
+    """A loop's body knows which operands stay; what is packed of those is packed in front."""
+    parts, first = [], 0
+    for part, count in zip(loop.parts, loop.shared, strict=True):
+        operands = loop.reads[first : first + count]
+        trips = min(loop.trips, MANY)
+        stay = {b: trips * turns.get(r.buffer, 1) for b, r in zip(part.inputs, operands, strict=False)}
+        parts.append(packed(part, stay))
+        first += count
+    return hoisted(replace(loop, parts=tuple(parts)))
+
+
+def _packed(step: Gemm, turns: Mapping[Buffer, int]) -> list[Step]:
     _, m, n, k = step.sizes
     dtype = step.a.buffer.dtype
     tile: Tile = host_tile(dtype, cpu_features())
@@ -61,7 +82,7 @@ def _packed(step: Gemm) -> list[Step]:
     product = replace(step, kernel=f"registers {tile.rows}x{tile.width}")
     _, _, a_k = step.a.layout.axes
     if (
-        n >= WORTH
+        n * turns.get(step.a.buffer, 1) >= WORTH
         and m >= 2 * tile.rows
         and a_k.kind != "unit"
         and k * a_k.stride * dtype.itemsize > SPREAD_A
@@ -72,7 +93,9 @@ def _packed(step: Gemm) -> list[Step]:
     _, b_k, b_j = step.b.layout.axes
     passing = b_j.kind == "unit"
     spread = abs(k * b_k.stride if passing else n * b_j.stride) * dtype.itemsize
-    if m >= (IN_PASSING if passing else WORTH) and n >= 2 * tile.width and spread > SPREAD_B:
+    again = turns.get(step.b.buffer, 1)
+    enough = m * again >= (IN_PASSING if passing else WORTH) and m >= tile.tail and n >= 2 * tile.width
+    if enough and (spread > SPREAD_B or (again > 1 and not passing)):
         pack = _pack(step, as_columns(step.b), tile.width)
         steps.append(pack)
         product = replace(product, packed_b=pack.target)
