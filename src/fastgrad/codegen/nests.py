@@ -39,6 +39,7 @@ from ..core.aval import short
 from ..core.expr import LIBM, Map, op_name
 from ..core.loops import StrideKind
 from ..schedule import Indices, Loop, Nest, Ref, Unplaced, nest
+from . import folds
 from .source import Source
 from .writer import Word, Writer, scalar_word
 
@@ -62,6 +63,13 @@ LINE_COST = {
 STREAM_BYTES, STRETCH_BYTES = 32 << 20, 4 << 10
 """Results of so many bytes, in stretches of so many, are written past the cache: nothing would find them there."""
 
+
+PIECE = 512
+"""Elements of a tile that are computed into the kernel's frame and then written past the cache: few, so that a core does
+both at once."""
+
+ROW_PIECE = 1024
+"""Elements of a row that rows are added up into, in the kernel's frame, before its elements are."""
 
 ROWS, FEW_LINES = 4, 8
 """Rows that are folded into columns at once, where the lines are few: results are loaded and stored once for all of them."""
@@ -164,6 +172,8 @@ class _Nested:
         self.dtypes = [*structure.stores, *(dtype for _, _, dtype in structure.folds)]  # of what is written
         self.inner_folded = structure.kinds[-1] == "R"
         self.inner = len(structure.kinds) - 1
+        self.moving = [i for i in range(len(structure.loads)) if structure.strides[i][self.inner] != "zero"]
+        self.in_frame = False  # what is folded goes to a row in the kernel's frame
 
     def text(self) -> str:
         w = self.w
@@ -188,7 +198,7 @@ class _Nested:
                 if reads_stride(kind, a == self.inner):
                     w.read(f"{name}_{a}")
         for k in s.streamed:
-            w(f"h{k} = long_local({k})")
+            w(f"h{k} = piece({k})")
         for k, dtype in enumerate(s.scalars):
             w(f"s{k} = const_{short(dtype)}(word(desc, {w.word()}))")
         if not self.inner_folded:
@@ -215,9 +225,8 @@ class _Nested:
             w(f"j{kept[0]} = {left}")
         for name, kinds in zip(self.names, s.strides, strict=True):
             w(f"{name}k = " + self.address(name, kinds, kept, "j"))
-        for k in s.streamed:  # into the kernel's frame first, then in one stretch past the cache
-            w(f"g{k} = y{k}k + first * {s.stores[k].itemsize}")
-            w(f"y{k}k = h{k} - first * {s.stores[k].itemsize}")
+        for k in s.streamed:
+            w(f"o{k} = y{k}k")
         if s.partial:
             for k, (_, _, dtype) in enumerate(s.folds):
                 w(f"z{k}k = z{k} + t * {dtype.itemsize}")
@@ -225,8 +234,6 @@ class _Nested:
             self.folding([a for a, kind in enumerate(s.kinds) if kind == "R" and a != self.inner])
         else:
             self.inner_loop("k", "first", "last")
-        for k in s.streamed:
-            w(f"stream(g{k}, h{k}, (last - first) * {s.stores[k].itemsize})")
 
     def address(
         self, name: str, kinds: Sequence[StrideKind], over: Sequence[int], index: str, base: str = ""
@@ -236,40 +243,68 @@ class _Nested:
 
     def folding(self, outer: Sequence[int]) -> None:
         """Folds: into scalars where the inner axis is folded, into a block of results where it is kept."""
-        w, s = self.w, self.s
-        in_scalars = self.inner_folded or s.partial
-        if in_scalars:
-            for k, (_, init, _) in enumerate(s.folds):
-                w(f"f{k} = {init}")
+        s = self.s
+        if not (self.inner_folded or s.partial):
+            self.columns(outer)
+            return
+        for k, (combine, init, dtype) in enumerate(s.folds):
+            folds.begin(self.w, k, combine, short(dtype), init)
+        if self.inner_folded and outer and not s.stores:
+            self.row_of_rows(outer)
         else:
+            self.over_rows(outer, *(("0", f"n{self.inner}") if self.inner_folded else ("first", "last")), 1)
+        for k, (combine, _, dtype) in enumerate(s.folds):
+            value = folds.result(k, combine, short(dtype))
+            self.w(f"store{len(s.stores) + k}_{short(dtype)}(z{k}k, 0, {value})")
+
+    def columns(self, outer: Sequence[int]) -> None:
+        """Fold rows, several at once, into the elements from ``first`` to ``last`` of the targets."""
+        w, s = self.w, self.s
+        with w.block("for i in range(first, last):"):
+            for k, (_, init, _) in enumerate(s.folds):
+                w(f"{self.store(len(s.stores) + k)}, {init})")
+        self.over_rows(outer, "first", "last", 1 if s.stores or len(s.map.lines) > FEW_LINES else ROWS)
+
+    def row_of_rows(self, outer: Sequence[int]) -> None:
+        """Fold all rows into one, a piece of it at a time, in the kernel's frame; then its elements into scalars.
+
+        The elements of each row would else be added up at its end, lane by lane, which for short rows is most of the work.
+        """
+        w, s = self.w, self.s
+        for k in range(len(s.folds)):
+            w(f"h{k} = local({k})")
+        with w.block(f"for first in range(0, n{self.inner}, {ROW_PIECE}):"):
+            w(f"last = smaller(first + {ROW_PIECE}, n{self.inner})")
+            for k, (_, _, dtype) in enumerate(s.folds):
+                w(f"e{k}k = h{k} - first * {dtype.itemsize}")
+            self.in_frame = True
+            self.columns(outer)
+            self.in_frame = False
             with w.block("for i in range(first, last):"):
-                for k, (_, init, _) in enumerate(s.folds):
-                    w(f"{self.store(len(s.stores) + k)}, {init})")
-        bounds = ("0", f"n{self.inner}") if self.inner_folded else ("first", "last")
-        together = 1 if in_scalars or s.stores or len(s.map.lines) > FEW_LINES else ROWS
-        around, last = outer[:-1], outer[-1] if outer else None
+                for k, (combine, _, dtype) in enumerate(s.folds):
+                    w(f"v{k} = reload{k}_{short(dtype)}(e{k}k, i)")
+                    folds.take(w, k, combine, short(dtype), f"v{k}")
+
+    def over_rows(self, outer: Sequence[int], first: str, last: str, together: int) -> None:
+        """The folded loops around the inner one, rows of the innermost of them ``together``."""
+        w = self.w
+        if not outer:
+            self.inner_loop("k", first, last)
+            return
+        *around, along = outer
         loops = [w.block(f"for r{a} in range(n{a}):") for a in around]
         for block in loops:
             block.__enter__()
-        if last is None:
-            self.inner_loop("k", *bounds)
-        elif together == 1:
-            with w.block(f"for r{last} in range(n{last}):"):
-                self.rows(outer, 1)
-                self.inner_loop("r", *bounds)
-        else:
-            w(f"whole = quotient(n{last}, {together}) * {together}")
-            with w.block(f"for r{last} in range(0, whole, {together}):"):
+        if together > 1:
+            w(f"whole = quotient(n{along}, {together}) * {together}")
+            with w.block(f"for r{along} in range(0, whole, {together}):"):
                 self.rows(outer, together)
-                self.inner_loop("r", *bounds, rows=together)
-            with w.block(f"for r{last} in range(whole, n{last}):"):
-                self.rows(outer, 1)
-                self.inner_loop("r", *bounds)
+                self.inner_loop("r", first, last, rows=together)
+        with w.block(f"for r{along} in range({'whole, ' if together > 1 else ''}n{along}):"):
+            self.rows(outer, 1)
+            self.inner_loop("r", first, last)
         for block in reversed(loops):
             block.__exit__(None, None, None)
-        if in_scalars:
-            for k, (_, _, dtype) in enumerate(s.folds):
-                w(f"store{len(s.stores) + k}_{short(dtype)}(z{k}k, 0, f{k})")
 
     def rows(self, outer: Sequence[int], count: int) -> None:
         """Where operands begin at the indices of the loops ``outer``, and in the rows after that."""
@@ -285,26 +320,43 @@ class _Nested:
         """One row, or several at once. Loads that do not move with the inner axis stand before the loop."""
         w, s = self.w, self.s
         suffixes = ["", *(f"_{row}" for row in range(1, rows))]
-        moving = [i for i in range(len(s.loads)) if s.strides[i][self.inner] != "zero"]
         for c in suffixes:
             for i in range(len(s.loads)):
-                if i not in moving:
+                if i not in self.moving:
                     w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, 0)")
-        with w.block(f"for i in range({first}, {last}):"):
-            each = []
-            for row, c in enumerate(suffixes):
-                for i in moving:
-                    index = "i" if s.strides[i][self.inner] == "unit" else f"i * x{i}_{self.inner}"
-                    w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, {index})")
-                names = [f"v{i}{c}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
-                each.append(print_lines(w, s.map, names, f"t{row}_" if row else "t"))
-            for k in range(len(s.stores)):
-                w(f"{self.store(k, level)}, {each[0][k]})")
-            for k in range(len(s.folds)):
-                self.fold(k, [values[len(s.stores) + k] for values in each])
+        if not s.streamed:
+            with w.block(f"for i in range({first}, {last}):"):
+                self.body(level, suffixes)
+            return
+        with w.block(f"for p in range({first}, {last}, {PIECE}):"):
+            w(f"stop = smaller(p + {PIECE}, {last})")
+            for k in s.streamed:  # into the kernel's frame first, then in one stretch past the cache
+                w(f"y{k}k = h{k} - p * {s.stores[k].itemsize}")
+            with w.block("for i in range(p, stop):"):
+                self.body(level, suffixes)
+            for k in s.streamed:
+                size = s.stores[k].itemsize
+                w(f"stream(o{k} + p * {size}, h{k}, (stop - p) * {size})")
+
+    def body(self, level: str, suffixes: Sequence[str]) -> None:
+        """What is done at one index of the inner axis, in one row or several: loads, lines, stores, folds."""
+        w, s = self.w, self.s
+        each = []
+        for row, c in enumerate(suffixes):
+            for i in self.moving:
+                index = "i" if s.strides[i][self.inner] == "unit" else f"i * x{i}_{self.inner}"
+                w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, {index})")
+            names = [f"v{i}{c}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
+            each.append(print_lines(w, s.map, names, f"t{row}_" if row else "t"))
+        for k in range(len(s.stores)):
+            w(f"{self.store(k, level)}, {each[0][k]})")
+        for k in range(len(s.folds)):
+            self.fold(k, [values[len(s.stores) + k] for values in each])
 
     def store(self, k: int, level: str = "k") -> str:
         """``store0_f32(y0k, i`` : the opening of store number ``k``, folds' targets counted after the stores."""
+        if self.in_frame:
+            return f"store{k}_{short(self.dtypes[k])}(e{k}k, i"
         operand = len(self.s.loads) + k
         kind, name = self.s.strides[operand][self.inner], self.names[operand]
         index = {"unit": "i", "zero": "0", "run": f"i * {name}_{self.inner}"}[kind]
@@ -313,20 +365,18 @@ class _Nested:
     def fold(self, k: int, values: Sequence[str]) -> None:
         w, s = self.w, self.s
         combine, _, dtype = s.folds[k]
-        if self.inner_folded or s.partial:
-            w(f"f{k} = {combined(combine, short(dtype), f'f{k}', values[0])}")
+        if not self.in_frame and (self.inner_folded or s.partial):
+            folds.take(w, k, combine, short(dtype), values[0])
             return
         kind, number = s.strides[len(s.loads) + len(s.stores) + k][self.inner], len(s.stores) + k
-        index = "i" if kind == "unit" else f"i * z{k}_{self.inner}"
-        w(f"g{k} = reload{number}_{short(dtype)}(z{k}k, {index})")
-        for value in values:
-            w(f"g{k} = {combined(combine, short(dtype), f'g{k}', value)}")
+        place = (
+            f"e{k}k, i"
+            if self.in_frame
+            else f"z{k}k, " + ("i" if kind == "unit" else f"i * z{k}_{self.inner}")
+        )
+        w(f"g{k} = reload{number}_{short(dtype)}({place})")
+        folds.element(w, k, combine, short(dtype), values)
         w(f"{self.store(number)}, g{k})")
-
-
-def combined(combine: str, short: str, total: str, value: str) -> str:
-    """One more value into a fold."""
-    return f"accumulate_{short}({total}, {value})" if combine == "add" else f"{combine}_({total}, {value})"
 
 
 def constant(value: np.generic) -> str:
