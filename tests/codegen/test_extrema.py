@@ -1,4 +1,4 @@
-"""Folds by max and min: NaN wherever it stands, infinities, both zeros, over every set of axes and every length of a tail."""
+"""Folds by max and min: NaN wherever it stands, infinities, both zeros, over all sets of axes, with tails of all lengths."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def take(w: Writer, k: int | str, combine: str, d: str, value: str) -> None:
         w(f"f{k} = {combine}_any_{d}(f{k}, {value})")
         w(f"q{k} = nan_bits_{d}(q{k}, {value})")
     else:
-        w(f"f{k} = {_combined(combine, d, f'f{k}', value)}")
+        w(f"f{k} = {combined(combine, d, f'f{k}', value)}")
 
 
 def result(k: int | str, combine: str, d: str) -> str:
@@ -42,7 +42,7 @@ def element(w: Writer, k: int, combine: str, d: str, values: Sequence[str]) -> N
     """Print ``values`` into element ``g``."""
     if not _keeps_nan_apart(combine, d):
         for value in values:
-            w(f"g{k} = {_combined(combine, d, f'g{k}', value)}")
+            w(f"g{k} = {combined(combine, d, f'g{k}', value)}")
         return
     extreme, pairs = values[0], []
     for i in range(0, len(values), 2):
@@ -59,5 +59,6 @@ def _keeps_nan_apart(combine: str, d: str) -> bool:
     return combine in ("max", "min") and d in ("f32", "f64")
 
 
-def _combined(combine: str, d: str, total: str, value: str) -> str:
+def combined(combine: str, d: str, total: str, value: str) -> str:
+    """One more value into a total, by a line that orders it like any other."""
     return f"accumulate_{d}({total}, {value})" if combine == "add" else f"{combine}_({total}, {value})"

@@ -36,29 +36,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.aval import short
-from ..core.expr import LIBM, Map, op_name
+from ..core.expr import Map
 from ..core.loops import StrideKind
-from ..schedule import Indices, Loop, Nest, Ref, Unplaced, nest
+from ..schedule import Loop, Nest, nest
 from . import folds
+from .cost import element_cost
+from .lines import base, constant, constants, loader, print_lines, reads_stride
 from .source import Source
 from .writer import Word, Writer, scalar_word
-
-LINE_COST = {
-    **dict.fromkeys(("exp", "exp2", "sin", "cos"), 0.4),
-    **dict.fromkeys(("expm1", "log", "sigmoid", "rsqrt"), 0.5),
-    **dict.fromkeys(("tanh", "log2", "log10", "erf"), 0.6),
-    **dict.fromkeys(("log1p", "cbrt"), 0.8),
-    **dict.fromkeys(("pow", "ndtr", "gelu", "gelu_tanh"), 1.4),
-    **dict.fromkeys(LIBM, 10.0),
-    "div": 0.4,
-    "sqrt": 0.4,
-    "ndtri": 4.0,
-    "plain_log": 1.5,
-    "threefry32": 1.2,
-    "threefry64": 2.4,
-}
-"""Rough nanoseconds an element in float32; every other line takes 0.06."""
-
 
 STREAM_BYTES, STRETCH_BYTES = 32 << 20, 4 << 10
 """Results of so many bytes, in stretches of so many, are written past the cache: nothing would find them there."""
@@ -89,6 +74,7 @@ class Structure(NamedTuple):
     folds: tuple[tuple[str, str, np.dtype], ...]  # combine, printed neutral element, dtype
     strides: tuple[tuple[StrideKind, ...], ...]  # of each operand along each axis
     streamed: tuple[int, ...] = ()  # stores that go past the cache
+    parts: bool = False  # each tile folds a stretch of rows
 
 
 def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
@@ -107,6 +93,7 @@ def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
         tuple((f.combine, constant(f.init), f.ref.buffer.dtype) for f in loop.folds),
         tuple(tuple(axis.kind for axis in axes) for axes in n.operands),
         tuple(k for k in apart if _streams(loop, n, k)),
+        n.share > 0,
     )
     words: list[Word] = [*map(base, refs), *n.sizes]
     inner = len(n.sizes) - 1
@@ -115,6 +102,8 @@ def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
             if reads_stride(axis.kind, a == inner):
                 words.append(axis.stride * (1 if a == inner else ref.buffer.dtype.itemsize))
     words += [*map(scalar_word, loop.scalars), *([] if structure.block else [n.block])]
+    if structure.parts:
+        words += [n.share, *(f.ref.layout.axes[0].stride * f.ref.buffer.dtype.itemsize for f in loop.folds)]
     cost = math.prod(n.sizes) * element_cost(loop) + 4.0 * n.tiles
     return Source(loop, _loop_text(structure), tuple(words), n.tiles, cost)
 
@@ -126,36 +115,9 @@ def _streams(loop: Loop, n: Nest, k: int) -> bool:
     return map_alone and loop.stores[k].nbytes >= STREAM_BYTES and n.sizes[-1] * size >= STRETCH_BYTES
 
 
-def element_cost(loop: Loop) -> float:
-    """Rough nanoseconds that one element takes."""
-    lines = sum(LINE_COST.get(line.op, 0.06) for line in loop.map.lines)
-    return lines + 0.06 * (len(loop.loads) + len(loop.writes))
-
-
-def loader(ref: Ref) -> str:
-    """What reads an element: a load, or arithmetic on the loop's counters."""
-    return ("index_" if isinstance(ref.buffer, Indices) else "load_") + short(ref.buffer.dtype)
-
-
-def base(ref: Ref) -> Word:
-    """Where a window begins; what has no place begins at so many bytes: indices at the address in an array at 0, local
-    rows in the kernel's frame."""
-    return ref.layout.offset * ref.buffer.dtype.itemsize if isinstance(ref.buffer, Unplaced) else ref
-
-
-def reads_stride(kind: StrideKind, inner: bool) -> bool:
-    """Whether a kernel reads an operand's stride along an axis; outer ones are in bytes, the inner one in elements."""
-    return kind == "run" or (kind == "unit" and not inner)
-
-
 @lru_cache(maxsize=1024)  # equal steps are printed once
 def _loop_text(structure: Structure) -> str:
     return _Nested(structure).text()
-
-
-def constants(lines: Map) -> tuple[str, ...]:
-    """A Map's constants in full: 0.0 and -0.0 compare equal."""
-    return tuple(repr(line.args[0]) for line in lines.lines if line.op == "const")
 
 
 class _Nested:
@@ -206,6 +168,8 @@ class _Nested:
                 w.read("block")
             last = f"{s.block - 1}, {s.block}" if s.block else "block - 1, block"
             w(f"blocks = quotient(n{self.inner} + {last})")
+        for name in ("share", *(f"z{k}_part" for k in range(len(s.folds)))) if s.parts else ():
+            w.read(name)
 
     def tile(self) -> None:
         """One tile: find its kept indices, then run the folded loops and the inner one."""
@@ -225,6 +189,11 @@ class _Nested:
             w(f"j{kept[0]} = {left}")
         for name, kinds in zip(self.names, s.strides, strict=True):
             w(f"{name}k = " + self.address(name, kinds, kept, "j"))
+        if s.parts:
+            w("start = row * share")
+            w("stop = smaller(start + share, n0)")
+            for k in range(len(s.folds)):
+                w(f"z{k}k = z{k} + row * z{k}_part")
         for k in s.streamed:
             w(f"o{k} = y{k}k")
         if s.partial:
@@ -292,15 +261,18 @@ class _Nested:
             self.inner_loop("k", first, last)
             return
         *around, along = outer
+        start, stop = ("start", "stop") if self.s.parts else ("0", f"n{along}")
         loops = [w.block(f"for r{a} in range(n{a}):") for a in around]
         for block in loops:
             block.__enter__()
         if together > 1:
-            w(f"whole = quotient(n{along}, {together}) * {together}")
-            with w.block(f"for r{along} in range(0, whole, {together}):"):
+            count = f"{stop} - {start}" if self.s.parts else stop
+            w(f"whole = {'start + ' if self.s.parts else ''}quotient({count}, {together}) * {together}")
+            with w.block(f"for r{along} in range({start}, whole, {together}):"):
                 self.rows(outer, together)
                 self.inner_loop("r", first, last, rows=together)
-        with w.block(f"for r{along} in range({'whole, ' if together > 1 else ''}n{along}):"):
+            start = "whole"
+        with w.block(f"for r{along} in range({f'{start}, ' if start != '0' else ''}{stop}):"):
             self.rows(outer, 1)
             self.inner_loop("r", first, last)
         for block in reversed(loops):
@@ -377,22 +349,3 @@ class _Nested:
         w(f"g{k} = reload{number}_{short(dtype)}({place})")
         folds.element(w, k, combine, short(dtype), values)
         w(f"{self.store(number)}, g{k})")
-
-
-def constant(value: np.generic) -> str:
-    """A number in kernel text, to the bit."""
-    return f"const_{short(value.dtype)}({scalar_word(value)})"
-
-
-def print_lines(w: Writer, lines: Map, names: list[str], prefix: str = "t") -> list[str]:
-    """Print a Map as scalar source on inputs ``names``, its lines ``prefix`` and a number; the names of its outputs."""
-    values = list(names)
-    for k, line in enumerate(lines.lines):
-        if line.op == "const":
-            values.append(constant(line.dtype.type(line.args[0])))
-            continue
-        args = ", ".join(values[a] for a in line.args)
-        op = f"cast_{short(line.dtype)}" if line.op == "cast" else op_name(line.op)
-        w(f"{prefix}{k} = {op}({args})")
-        values.append(f"{prefix}{k}")
-    return [values[o] for o in lines.outputs]

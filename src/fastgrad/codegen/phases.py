@@ -50,7 +50,8 @@ from ..core.expr import Map
 from ..core.loops import Axis, Layout, StrideKind, merge
 from ..schedule import Buffer, Local, Loop, Phases, Ref
 from . import folds as folding
-from .nests import base, constant, constants, element_cost, loader, print_lines, reads_stride
+from .cost import element_cost
+from .lines import base, constant, constants, loader, print_lines, reads_stride
 from .source import Source
 from .writer import Word, Writer, scalar_word
 

@@ -224,7 +224,7 @@ def _split(loop: Loop) -> tuple[Loop, Loop]:
         )
 
     stored, values = loop.map.outputs[:m], loop.map.outputs[m:]
-    first = part(stored, reduced=(), folds=())
+    first = part(stored, reduced=(), folds=(), parts=1)
     if not set(values) <= set(stored):
         return first, part(values, stores=())
     targets = [loop.stores[stored.index(v)] for v in values]
