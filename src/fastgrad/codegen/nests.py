@@ -49,7 +49,7 @@ STREAM_BYTES, STRETCH_BYTES = 32 << 20, 4 << 10
 """Results of so many bytes, in stretches of so many, are written past the cache: nothing would find them there."""
 
 
-PIECE = 512
+PIECE = 256
 """Elements of a tile that are computed into the kernel's frame and then written past the cache: few, so that a core does
 both at once."""
 

@@ -35,7 +35,7 @@ MAX_STORES = 24
 """Alias scopes, hence stores, that one loop may have."""
 LOCAL_BYTES = 16 << 10
 """Bytes of a block of rows in a kernel's frame; none that the schedule leaves there is longer."""
-PIECE_BYTES = 4 << 10
+PIECE_BYTES = 2 << 10
 """Bytes of a piece of a map's tile (`codegen.nests.PIECE`) in the widest dtype."""
 
 
