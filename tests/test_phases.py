@@ -160,3 +160,11 @@ def test_an_input_that_dies_is_written_over_only_by_a_phase_after_its_last_reade
     w, x = rows(20, 20), rows(30, 20)
     for fn in (lambda w, x: F.softmax(np.tanh(x @ w)) @ w, lambda w, x: layer_norm(x @ w, w[0], w[1]) @ w):
         agrees(gradient_of(lambda w, x, fn=fn: (fn(w, x) ** 2).sum(), w, x), w, x)
+
+
+def test_few_long_rows_are_enough_blocks_to_share():
+    """Little is written of each, so the bytes read bound the block."""
+    [step] = steps_of(graph_of(lambda x: x.mean(1), rows(64, 65536))).steps
+    assert isinstance(step, Phases) and step.block == 1
+    [step] = steps_of(graph_of(lambda x: x.mean(1), rows(4096, 64))).steps
+    assert isinstance(step, Phases) and step.block == 256

@@ -42,17 +42,10 @@ ARENA, STATE, INPUT, OUTPUT = range(4)
 # Workspace control words. The first four are written by several threads: a cache line each.
 PUBLISHED, TICKET, FINISHED, CLAIMED = 0, 8, 16, 24
 STATUS, THREADS, KERNELS_AT, DESCS_AT, PLAN_IN, PC_AT, ALLOWANCE, EPOCH = range(32, 40)
-TOGETHER, PARALLEL_FOR, WORKER, LOCK, CLOCK, YIELD, SCRATCH, TIMES, CONTROL = (
-    43,
-    44,
-    45,
-    46,
-    47,
-    48,
-    49,
-    55,
-    56,
-)
+ARRIVED = 25  # on CLAIMED's line
+TOGETHER, PARALLEL_FOR, WORKER, LOCK, CLOCK, YIELD, SCRATCH, TIMES = 43, 44, 45, 46, 47, 48, 49, 55
+CALLER, CALLER_CORE = 40, 41
+SELF, CORE, GET_CORES, SET_CORES, CONTROL = 56, 57, 58, 59, 60
 DONE, PAUSED, FAILED = range(3)
 
 # What a run that is measured writes down, at the address in TIMES: so many events fit, so many came (those beyond are not

@@ -15,7 +15,8 @@ from ..core.aval import short
 from ..core.expr import Map
 from ..schedule import Computed, Gemm, Loop, Pack, Phases, Ref, Routine
 from .bfloat16 import product_kernel
-from .nests import constants, loop_source
+from .lines import constants
+from .nests import loop_source
 from .packing import moves_panels, pack_kernel, row_block
 from .phases import phases_source
 from .routines import ROUTINES

@@ -35,9 +35,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.aval import short
-from ..core.expr import Map, op_name
+from ..core.expr import Map
 from ..core.loops import StrideKind
-from ..schedule import Indices, Loop, Nest, Ref, Unplaced, nest
+from ..schedule import Loop, Nest, nest
+from . import folds
+from .lines import base, constant, constants, loader, print_lines, reads_stride
 from .source import Source
 from .steps import Parts, Step, step_of
 from .writer import Word, Writer, scalar_word
@@ -45,6 +47,13 @@ from .writer import Word, Writer, scalar_word
 STREAM_BYTES, STRETCH_BYTES = 32 << 20, 4 << 10
 """Results of so many bytes, in stretches of so many, are written past the cache: nothing would find them there."""
 
+
+PIECE = 256
+"""Elements of a tile that are computed into the kernel's frame and then written past the cache: few, so that a core does
+both at once."""
+
+ROW_PIECE = 1024
+"""Elements of a row that rows are added up into, in the kernel's frame, before its elements are."""
 
 ROWS, FEW_LINES = 4, 8
 """Rows that are folded into columns at once, where the lines are few: results are loaded and stored once for all of them."""
@@ -64,6 +73,7 @@ class Structure(NamedTuple):
     folds: tuple[tuple[str, str, np.dtype], ...]  # combine, printed neutral element, dtype
     strides: tuple[tuple[StrideKind, ...], ...]  # of each operand along each axis
     streamed: tuple[int, ...] = ()  # stores that go past the cache
+    parts: bool = False  # each tile folds a stretch of rows
 
 
 def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
@@ -82,6 +92,7 @@ def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
         tuple((f.combine, constant(f.init), f.ref.buffer.dtype) for f in loop.folds),
         tuple(tuple(axis.kind for axis in axes) for axes in n.operands),
         tuple(k for k in apart if _streams(loop, n, k)),
+        n.share > 0,
     )
     words: list[Word] = [*map(base, refs), *n.sizes]
     inner = len(n.sizes) - 1
@@ -90,6 +101,8 @@ def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
             if reads_stride(axis.kind, a == inner):
                 words.append(axis.stride * (1 if a == inner else ref.buffer.dtype.itemsize))
     words += [*map(scalar_word, loop.scalars), *([] if structure.block else [n.block])]
+    if structure.parts:
+        words += [n.share, *(f.ref.layout.axes[0].stride * f.ref.buffer.dtype.itemsize for f in loop.folds)]
     return Source(loop, _loop_text(structure), tuple(words), n.tiles)
 
 
@@ -100,30 +113,9 @@ def _streams(loop: Loop, n: Nest, k: int) -> bool:
     return map_alone and loop.stores[k].nbytes >= STREAM_BYTES and n.sizes[-1] * size >= STRETCH_BYTES
 
 
-def loader(ref: Ref) -> str:
-    """What reads an element: a load, or arithmetic on the loop's counters."""
-    return ("index_" if isinstance(ref.buffer, Indices) else "load_") + short(ref.buffer.dtype)
-
-
-def base(ref: Ref) -> Word:
-    """Where a window begins; what has no place begins at so many bytes: indices at the address in an array at 0, local
-    rows in the kernel's frame."""
-    return ref.layout.offset * ref.buffer.dtype.itemsize if isinstance(ref.buffer, Unplaced) else ref
-
-
-def reads_stride(kind: StrideKind, inner: bool) -> bool:
-    """Whether a kernel reads an operand's stride along an axis; outer ones are in bytes, the inner one in elements."""
-    return kind == "run" or (kind == "unit" and not inner)
-
-
 @lru_cache(maxsize=1024)  # equal steps are printed once
 def _loop_text(structure: Structure) -> str:
     return _Nested(structure).text()
-
-
-def constants(lines: Map) -> tuple[str, ...]:
-    """A Map's constants in full: 0.0 and -0.0 compare equal."""
-    return tuple(repr(line.args[0]) for line in lines.lines if line.op == "const")
 
 
 class _Nested:
@@ -140,6 +132,8 @@ class _Nested:
         self.dtypes = [*structure.stores, *(dtype for _, _, dtype in structure.folds)]  # of what is written
         self.inner_folded = structure.kinds[-1] == "R"
         self.inner = len(structure.kinds) - 1
+        self.moving = [i for i in range(len(structure.loads)) if structure.strides[i][self.inner] != "zero"]
+        self.in_frame = False  # what is folded goes to a row in the kernel's frame
 
     def text(self) -> str:
         w = self.w
@@ -164,7 +158,7 @@ class _Nested:
                 if reads_stride(kind, a == self.inner):
                     w.read(f"{name}_{a}")
         for k in s.streamed:
-            w(f"h{k} = long_local({k})")
+            w(f"h{k} = piece({k})")
         for k, dtype in enumerate(s.scalars):
             w(f"s{k} = const_{short(dtype)}(word(desc, {w.word()}))")
         if not self.inner_folded:
@@ -172,6 +166,8 @@ class _Nested:
                 w.read("block")
             last = f"{s.block - 1}, {s.block}" if s.block else "block - 1, block"
             w(f"blocks = quotient(n{self.inner} + {last})")
+        for name in ("share", *(f"z{k}_part" for k in range(len(s.folds)))) if s.parts else ():
+            w.read(name)
 
     def tile(self) -> None:
         """One tile: find its kept indices, then run the folded loops and the inner one."""
@@ -191,9 +187,13 @@ class _Nested:
             w(f"j{kept[0]} = {left}")
         for name, kinds in zip(self.names, s.strides, strict=True):
             w(f"{name}k = " + self.address(name, kinds, kept, "j"))
-        for k in s.streamed:  # into the kernel's frame first, then in one stretch past the cache
-            w(f"g{k} = y{k}k + first * {s.stores[k].itemsize}")
-            w(f"y{k}k = h{k} - first * {s.stores[k].itemsize}")
+        if s.parts:
+            w("start = row * share")
+            w("stop = smaller(start + share, n0)")
+            for k in range(len(s.folds)):
+                w(f"z{k}k = z{k} + row * z{k}_part")
+        for k in s.streamed:
+            w(f"o{k} = y{k}k")
         if s.partial:
             for k, (_, _, dtype) in enumerate(s.folds):
                 w(f"z{k}k = z{k} + t * {dtype.itemsize}")
@@ -201,8 +201,6 @@ class _Nested:
             self.folding([a for a, kind in enumerate(s.kinds) if kind == "R" and a != self.inner])
         else:
             self.inner_loop("k", "first", "last")
-        for k in s.streamed:
-            w(f"stream(g{k}, h{k}, (last - first) * {s.stores[k].itemsize})")
 
     def address(
         self, name: str, kinds: Sequence[StrideKind], over: Sequence[int], index: str, base: str = ""
@@ -212,40 +210,71 @@ class _Nested:
 
     def folding(self, outer: Sequence[int]) -> None:
         """Folds: into scalars where the inner axis is folded, into a block of results where it is kept."""
-        w, s = self.w, self.s
-        in_scalars = self.inner_folded or s.partial
-        if in_scalars:
-            for k, (_, init, _) in enumerate(s.folds):
-                w(f"f{k} = {init}")
+        s = self.s
+        if not (self.inner_folded or s.partial):
+            self.columns(outer)
+            return
+        for k, (combine, init, dtype) in enumerate(s.folds):
+            folds.begin(self.w, k, combine, short(dtype), init)
+        if self.inner_folded and outer and not s.stores and self.step() is None:
+            self.row_of_rows(outer)
         else:
+            self.over_rows(outer, *(("0", f"n{self.inner}") if self.inner_folded else ("first", "last")), 1)
+        for k, (combine, _, dtype) in enumerate(s.folds):
+            value = folds.result(k, combine, short(dtype))
+            self.w(f"store{len(s.stores) + k}_{short(dtype)}(z{k}k, 0, {value})")
+
+    def columns(self, outer: Sequence[int]) -> None:
+        """Fold rows, several at once, into the elements from ``first`` to ``last`` of the targets."""
+        w, s = self.w, self.s
+        with w.block("for i in range(first, last):"):
+            for k, (_, init, _) in enumerate(s.folds):
+                w(f"{self.store(len(s.stores) + k)}, {init})")
+        self.over_rows(outer, "first", "last", 1 if s.stores or len(s.map.lines) > FEW_LINES else ROWS)
+
+    def row_of_rows(self, outer: Sequence[int]) -> None:
+        """Fold all rows into one, a piece of it at a time, in the kernel's frame; then its elements into scalars.
+
+        The elements of each row would else be added up at its end, lane by lane, which for short rows is most of the work.
+        """
+        w, s = self.w, self.s
+        for k in range(len(s.folds)):
+            w(f"h{k} = local({k})")
+        with w.block(f"for first in range(0, n{self.inner}, {ROW_PIECE}):"):
+            w(f"last = smaller(first + {ROW_PIECE}, n{self.inner})")
+            for k, (_, _, dtype) in enumerate(s.folds):
+                w(f"e{k}k = h{k} - first * {dtype.itemsize}")
+            self.in_frame = True
+            self.columns(outer)
+            self.in_frame = False
             with w.block("for i in range(first, last):"):
-                for k, (_, init, _) in enumerate(s.folds):
-                    w(f"{self.store(len(s.stores) + k)}, {init})")
-        bounds = ("0", f"n{self.inner}") if self.inner_folded else ("first", "last")
-        together = 1 if in_scalars or s.stores or len(s.map.lines) > FEW_LINES else ROWS
-        around, last = outer[:-1], outer[-1] if outer else None
+                for k, (combine, _, dtype) in enumerate(s.folds):
+                    w(f"v{k} = reload{k}_{short(dtype)}(e{k}k, i)")
+                    folds.take(w, k, combine, short(dtype), f"v{k}")
+
+    def over_rows(self, outer: Sequence[int], first: str, last: str, together: int) -> None:
+        """The folded loops around the inner one, rows of the innermost of them ``together``."""
+        w = self.w
+        if not outer:
+            self.inner_loop("k", first, last)
+            return
+        *around, along = outer
+        start, stop = ("start", "stop") if self.s.parts else ("0", f"n{along}")
         loops = [w.block(f"for r{a} in range(n{a}):") for a in around]
         for block in loops:
             block.__enter__()
-        if last is None:
-            self.inner_loop("k", *bounds)
-        elif together == 1:
-            with w.block(f"for r{last} in range(n{last}):"):
-                self.rows(outer, 1)
-                self.inner_loop("r", *bounds)
-        else:
-            w(f"whole = quotient(n{last}, {together}) * {together}")
-            with w.block(f"for r{last} in range(0, whole, {together}):"):
+        if together > 1:
+            count = f"{stop} - {start}" if self.s.parts else stop
+            w(f"whole = {'start + ' if self.s.parts else ''}quotient({count}, {together}) * {together}")
+            with w.block(f"for r{along} in range({start}, whole, {together}):"):
                 self.rows(outer, together)
-                self.inner_loop("r", *bounds, rows=together)
-            with w.block(f"for r{last} in range(whole, n{last}):"):
-                self.rows(outer, 1)
-                self.inner_loop("r", *bounds)
+                self.inner_loop("r", first, last, rows=together)
+            start = "whole"
+        with w.block(f"for r{along} in range({f'{start}, ' if start != '0' else ''}{stop}):"):
+            self.rows(outer, 1)
+            self.inner_loop("r", first, last)
         for block in reversed(loops):
             block.__exit__(None, None, None)
-        if in_scalars:
-            for k, (_, _, dtype) in enumerate(s.folds):
-                w(f"store{len(s.stores) + k}_{short(dtype)}(z{k}k, 0, f{k})")
 
     def rows(self, outer: Sequence[int], count: int) -> None:
         """Where operands begin at the indices of the loops ``outer``, and in the rows after that."""
@@ -261,43 +290,61 @@ class _Nested:
         """One row, or several at once. Loads that do not move with the inner axis stand before the loop."""
         w, s = self.w, self.s
         suffixes = ["", *(f"_{row}" for row in range(1, rows))]
-        moving = [i for i in range(len(s.loads)) if s.strides[i][self.inner] != "zero"]
         for c in suffixes:
             for i in range(len(s.loads)):
-                if i not in moving:
+                if i not in self.moving:
                     w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, 0)")
         step = self.step() if rows == 1 else None
-        if step is not None:
-            self.wide_loop(step, level, first, last, moving)
+        if not s.streamed:
+            self.elements(step, level, first, last, suffixes)
             return
-        with w.block(f"for i in range({first}, {last}):"):
-            each = []
-            for row, c in enumerate(suffixes):
-                for i in moving:
-                    index = "i" if s.strides[i][self.inner] == "unit" else f"i * x{i}_{self.inner}"
-                    w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, {index})")
-                names = [f"v{i}{c}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
-                each.append(print_lines(w, s.map, names, f"t{row}_" if row else "t"))
-            for k in range(len(s.stores)):
-                w(f"{self.store(k, level)}, {each[0][k]})")
-            for k in range(len(s.folds)):
-                self.fold(k, [values[len(s.stores) + k] for values in each])
+        with w.block(f"for p in range({first}, {last}, {PIECE}):"):
+            w(f"stop = smaller(p + {PIECE}, {last})")
+            for k in s.streamed:  # into the kernel's frame first, then in one stretch past the cache
+                w(f"y{k}k = h{k} - p * {s.stores[k].itemsize}")
+            self.elements(step, level, "p", "stop", suffixes)
+            for k in s.streamed:
+                size = s.stores[k].itemsize
+                w(f"stream(o{k} + p * {size}, h{k}, (stop - p) * {size})")
+
+    def elements(self, step: Step | None, level: str, first: str, last: str, suffixes: Sequence[str]) -> None:
+        """The loop over the inner axis itself: in vectors of ours, or one that LLVM makes vectors of."""
+        if step is not None:
+            self.wide_loop(step, level, first, last)
+            return
+        with self.w.block(f"for i in range({first}, {last}):"):
+            self.body(level, suffixes)
+
+    def body(self, level: str, suffixes: Sequence[str]) -> None:
+        """What is done at one index of the inner axis, in one row or several: loads, lines, stores, folds."""
+        w, s = self.w, self.s
+        each = []
+        for row, c in enumerate(suffixes):
+            for i in self.moving:
+                index = "i" if s.strides[i][self.inner] == "unit" else f"i * x{i}_{self.inner}"
+                w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, {index})")
+            names = [f"v{i}{c}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
+            each.append(print_lines(w, s.map, names, f"t{row}_" if row else "t"))
+        for k in range(len(s.stores)):
+            w(f"{self.store(k, level)}, {each[0][k]})")
+        for k in range(len(s.folds)):
+            self.fold(k, [values[len(s.stores) + k] for values in each])
 
     def step(self) -> Step | None:
         """The step of the inner loop where it runs in vectors of ours: of a map, or a fold into scalars."""
         s, n, m = self.s, len(self.s.loads), len(self.s.stores)
-        if s.folds and not (self.inner_folded or s.partial):
+        if s.folds and (self.in_frame or not (self.inner_folded or s.partial)):
             return None
         kinds = [axes[self.inner] for axes in s.strides]
         return step_of(s.map, s.loads, kinds[:n], kinds[n : n + m], [(c, d) for c, _, d in s.folds])
 
-    def wide_loop(self, step: Step, level: str, first: str, last: str, moving: Sequence[int]) -> None:
+    def wide_loop(self, step: Step, level: str, first: str, last: str) -> None:
         """One row in vectors of ours; folds have a total in each lane, and what is beyond the end adds nothing."""
         w, s = self.w, self.s
         for k, (_, init, dtype) in enumerate(s.folds):
             w(f"a{k} = each_{short(dtype)}_{step}({init})")
         with Parts(w, step, first, last) as parts:
-            for i in moving:
+            for i in self.moving:
                 parts.load(f"v{i}", s.loads[i], f"x{i}{level}")
             names = [f"v{i}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
             values = print_lines(w, s.map, names)
@@ -305,13 +352,15 @@ class _Nested:
                 parts.store(k, dtype, f"y{k}{level}", values[k])
             for k, (combine, init, dtype) in enumerate(s.folds):
                 d, value = short(dtype), values[len(s.stores) + k]
-                w(f"a{k} = {combined(combine, d, f'a{k}', f'kept_{d}_{step}(m, {value}, {init})')}")
+                w(f"a{k} = {folds.combined(combine, d, f'a{k}', f'kept_{d}_{step}(m, {value}, {init})')}")
         for k, (combine, _, dtype) in enumerate(s.folds):
             d = short(dtype)
-            w(f"f{k} = {combined(combine, d, f'f{k}', f'total_{combine}_{d}_{step}(a{k})')}")
+            w(f"f{k} = {folds.combined(combine, d, f'f{k}', f'total_{combine}_{d}_{step}(a{k})')}")
 
     def store(self, k: int, level: str = "k") -> str:
         """``store0_f32(y0k, i`` : the opening of store number ``k``, folds' targets counted after the stores."""
+        if self.in_frame:
+            return f"store{k}_{short(self.dtypes[k])}(e{k}k, i"
         operand = len(self.s.loads) + k
         kind, name = self.s.strides[operand][self.inner], self.names[operand]
         index = {"unit": "i", "zero": "0", "run": f"i * {name}_{self.inner}"}[kind]
@@ -320,36 +369,15 @@ class _Nested:
     def fold(self, k: int, values: Sequence[str]) -> None:
         w, s = self.w, self.s
         combine, _, dtype = s.folds[k]
-        if self.inner_folded or s.partial:
-            w(f"f{k} = {combined(combine, short(dtype), f'f{k}', values[0])}")
+        if not self.in_frame and (self.inner_folded or s.partial):
+            folds.take(w, k, combine, short(dtype), values[0])
             return
         kind, number = s.strides[len(s.loads) + len(s.stores) + k][self.inner], len(s.stores) + k
-        index = "i" if kind == "unit" else f"i * z{k}_{self.inner}"
-        w(f"g{k} = reload{number}_{short(dtype)}(z{k}k, {index})")
-        for value in values:
-            w(f"g{k} = {combined(combine, short(dtype), f'g{k}', value)}")
+        place = (
+            f"e{k}k, i"
+            if self.in_frame
+            else f"z{k}k, " + ("i" if kind == "unit" else f"i * z{k}_{self.inner}")
+        )
+        w(f"g{k} = reload{number}_{short(dtype)}({place})")
+        folds.element(w, k, combine, short(dtype), values)
         w(f"{self.store(number)}, g{k})")
-
-
-def combined(combine: str, short: str, total: str, value: str) -> str:
-    """One more value into a fold."""
-    return f"accumulate_{short}({total}, {value})" if combine == "add" else f"{combine}_({total}, {value})"
-
-
-def constant(value: np.generic) -> str:
-    """A number in kernel text, to the bit."""
-    return f"const_{short(value.dtype)}({scalar_word(value)})"
-
-
-def print_lines(w: Writer, lines: Map, names: list[str], prefix: str = "t") -> list[str]:
-    """Print a Map as scalar source on inputs ``names``, its lines ``prefix`` and a number; the names of its outputs."""
-    values = list(names)
-    for k, line in enumerate(lines.lines):
-        if line.op == "const":
-            values.append(constant(line.dtype.type(line.args[0])))
-            continue
-        args = ", ".join(values[a] for a in line.args)
-        op = f"cast_{short(line.dtype)}" if line.op == "cast" else op_name(line.op)
-        w(f"{prefix}{k} = {op}({args})")
-        values.append(f"{prefix}{k}")
-    return [values[o] for o in lines.outputs]

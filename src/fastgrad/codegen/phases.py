@@ -49,7 +49,8 @@ from ..core.aval import short
 from ..core.expr import Map
 from ..core.loops import Axis, Layout, StrideKind, merge
 from ..schedule import Buffer, Local, Loop, Phases, Ref
-from .nests import base, combined, constant, constants, loader, print_lines, reads_stride
+from . import folds as folding
+from .lines import base, constant, constants, loader, print_lines, reads_stride
 from .source import Source
 from .writer import Word, Writer, scalar_word
 
@@ -257,8 +258,8 @@ class _Printer:
         w, phase = self.w, self.phases[p]
         self.addresses(p)
         folds = self.names[p][len(phase.loads) + len(phase.stores) :]
-        for name, (_, init, _) in zip(folds, phase.folds, strict=True):
-            w(f"f{name[1:]} = {init}")
+        for name, (combine, init, o) in zip(folds, phase.folds, strict=True):
+            folding.begin(w, name[1:], combine, o.access, init)
         outer = range(phase.depth - 1)
         loops = [w.block(f"for r{a} in range(n{p}_{a}):") for a in outer]
         for block in loops:
@@ -275,8 +276,9 @@ class _Printer:
             self.lines(p, level, fixed)
         for block in reversed(loops):
             block.__exit__(None, None, None)
-        for k, (name, (_, _, target)) in enumerate(zip(folds, phase.folds, strict=True)):
-            self.store(p, len(phase.stores) + k, target.access, f"{name}k", "0", f"f{name[1:]}")
+        for k, (name, (combine, _, target)) in enumerate(zip(folds, phase.folds, strict=True)):
+            value = folding.result(name[1:], combine, target.access)
+            self.store(p, len(phase.stores) + k, target.access, f"{name}k", "0", value)
 
     def addresses(self, p: int) -> None:
         """The row's number along each of the rows' axes, and where each operand's row begins."""
@@ -304,8 +306,7 @@ class _Printer:
         for k, o in enumerate(phase.stores):
             self.store(p, k, o.access, names[n + k] + level, _index(names[n + k], o), results[k])
         for name, (combine, _, o), value in zip(names[n + m :], phase.folds, results[m:], strict=True):
-            total = f"f{name[1:]}"
-            w(f"{total} = {combined(combine, o.access, total, value)}")
+            folding.take(w, name[1:], combine, o.access, value)
 
     def load(self, p: int, i: int, level: str, index: str) -> None:
         name, access = self.names[p][i], self.phases[p].loads[i].access

@@ -27,6 +27,7 @@ class Runtime(NamedTuple):
     parallel_for: int
     clock: int
     give_way: int
+    cores: tuple[int, int, int, int]
     lock: np.ndarray
     pool_threads: int
     owners: tuple[Kernel, ...]
@@ -53,6 +54,7 @@ def runtime() -> Runtime:
         pool.parallel_for,
         _libc("clock_gettime"),
         _libc("sched_yield"),
+        _cores(),
         _region_lock,
         pool.threads,
         (worker, run, entry),
@@ -64,6 +66,13 @@ def measured_worker() -> Kernel:
     """The worker that notes each row's time: compiled when the first program is profiled."""
     with _build_lock.current:
         return compile([Unit("walker", "measured")])[0].kernel
+
+
+def _cores() -> tuple[int, int, int, int]:
+    """What `aside` calls: which thread, on which core, on which it may run; zeros where one of them is missing."""
+    names = ("pthread_self", "sched_getcpu", "sched_getaffinity", "sched_setaffinity")
+    self, core, get, put = map(_libc, names)
+    return (self, core, get, put) if self and core and get and put else (0, 0, 0, 0)
 
 
 def _libc(name: str) -> int:

@@ -22,6 +22,7 @@ from ..version import __version__
 PACKAGE = Path(__file__).resolve().parents[1]
 GENERATORS = (
     "codegen/abi.py",
+    "codegen/aside.py",
     "codegen/toolchain.py",
     "codegen/walker.py",
     "codegen/simd/*.py",

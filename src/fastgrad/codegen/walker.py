@@ -15,6 +15,7 @@ from __future__ import annotations
 from numba import njit, types
 
 from . import abi
+from .aside import note_core, step_aside
 from .simd.atomics import (
     acquire,
     add_atomic,
@@ -245,6 +246,8 @@ def _worker(walk):  # type: ignore[no-untyped-def]
 
         A run without a region calls it too: the walker then stands in one piece of code.
         """
+        if peek(ws + 8 * abi.TOGETHER) != 0:
+            step_aside(ws)
         for _ in range(peek(dims)):
             if exchange_if(ws + 8 * abi.CLAIMED, 0, 1):
                 status = walk(peek(ws + 8 * abi.PLAN_IN), ws)
@@ -289,6 +292,7 @@ def _run(plan, ws, inputs, outputs, pc, allowance):  # type: ignore[no-untyped-d
         poke(ws + 8 * abi.TICKET, 0)
         poke(ws + 8 * abi.EPOCH, 0)
         poke(dims, threads)
+        note_core(ws)
         call_8(peek(ws + 8 * abi.PARALLEL_FOR), worker, dims + 16, dims, dims + 8, ws, 0, 1, threads)
         release(lock, 0)
     return peek(ws + 8 * abi.CLAIMED) - 2

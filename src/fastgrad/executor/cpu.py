@@ -127,6 +127,7 @@ class Workspace:
         self.words[abi.PARALLEL_FOR], self.words[abi.WORKER] = runtime.parallel_for, runtime.worker
         self.words[abi.LOCK], self.words[abi.CLOCK] = runtime.lock.ctypes.data, runtime.clock
         self.words[abi.YIELD] = runtime.give_way
+        self.words[abi.SELF : abi.SET_CORES + 1] = runtime.cores
         self.words[abi.CONTROL : abi.CONTROL + n_kernels] = [k.address for k in native.kernels]
         descs = self.words[abi.CONTROL + n_kernels :]
         start = int(plan[abi.WORDS_AT])
@@ -250,10 +251,11 @@ def native_entry_works() -> bool:
     want, other = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.int32)
     workspace = Native(_EMPTY, [Aval((2, 3), np.dtype(np.float32))], 1, (), 1).workspace()
     refused = all(workspace.native_entry(a) is False for a in (other, want.T, want[:, :2], want[0], 1.0))
-    into = Native(_EMPTY, [Aval((2, 3), np.dtype(np.float32))], 0, (), 1).workspace().native_entry
+    given = Native(_EMPTY, [Aval((2, 3), np.dtype(np.float32))], 0, (), 1).workspace()
     locked = want.copy()
     locked.flags.writeable = False
-    refused = refused and into(locked, True) is False and into(want, True) is None
+    refused = refused and given.native_entry(locked, True) is False
+    refused = refused and given.native_entry(want, True) is None
     return refused and workspace.native_entry(want) is None and workspace.inputs[0] == want.ctypes.data
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.expr import Map, MapBuilder
 from ..core.graph import Eqn, Var
 from ..core.loops import Axis, Layout, Reduce
-from .nest import nest
+from .nest import nest, parts
 from .steps import Buffer, Fold, Gemm, Loop, Ref, Region, Routine, Step
 
 MAX_LINES = 96
@@ -113,7 +113,7 @@ def _loops(group: Group, stores: list[tuple[int, Ref]], folds: list[tuple[int, F
     if not folds:
         return [loop]
     loop = replace(loop, reduced=group.reduced, folds=tuple(fold for _, fold in folds))
-    return _two_phase(loop) if len(group.reduced) == len(group.shape) else [loop]
+    return _two_phase(loop) if len(group.reduced) == len(group.shape) else _in_parts(loop)
 
 
 def _gemm(group: Group, stores: list[tuple[int, Ref]], folds: list[tuple[int, Fold]]) -> Gemm:
@@ -143,12 +143,31 @@ def _two_phase(loop: Loop) -> list[Step]:
     first = replace(
         loop, partial=True, folds=tuple(f._replace(ref=p) for f, p in zip(loop.folds, parts, strict=True))
     )
-    identity = MapBuilder()
-    values = [identity.input(p.buffer.dtype) for p in parts]
-    second = Loop(
-        (tiles,), identity.build(values, values), tuple(parts), (), (), (0,), loop.folds, False, loop.eqns
+    return [first, _folded(loop, parts, (tiles,))]
+
+
+def _in_parts(loop: Loop) -> list[Step]:
+    """A fold over many rows: stretches of them leave a partial result each, and a second loop folds those.
+
+    How many depends on the sizes alone, so the sum has the same bits at any number of threads.
+    """
+    count = parts(loop)
+    if count == 1:
+        return [loop]
+    shape = (count, *loop.folds[0].ref.layout.shape)
+    refs = [Ref(Buffer(math.prod(shape), f.ref.buffer.dtype), Layout.contiguous(shape)) for f in loop.folds]
+    first = replace(
+        loop, parts=count, folds=tuple(f._replace(ref=r) for f, r in zip(loop.folds, refs, strict=True))
     )
-    return [first, second]
+    return [first, _folded(loop, refs, shape)]
+
+
+def _folded(loop: Loop, partial: Sequence[Ref], shape: tuple[int, ...]) -> Loop:
+    """The loop that folds partial results of ``loop`` along their leading axis."""
+    identity = MapBuilder()
+    values = [identity.input(ref.buffer.dtype) for ref in partial]
+    lines = identity.build(values, values)
+    return Loop(shape, lines, tuple(partial), (), (), (0,), loop.folds, False, loop.eqns)
 
 
 @lru_cache(maxsize=4096)

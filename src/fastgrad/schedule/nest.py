@@ -12,9 +12,12 @@ from .steps import Loop
 
 MAP_BLOCK, COLUMN_BLOCK = cuts()[:2]
 """Elements of the inner axis that one tile covers: `machine.Cuts` says why these sizes stand in a table."""
-WIDE_BLOCK, COLUMN_TILES = 1024, 16
+WIDE_BLOCK, COLUMN_TILES = 4096, 16
 """Wide blocks of columns read memory in longer stretches, so they are taken where that leaves tiles enough to share. No sum
 depends on it."""
+PART_BYTES, PART_ROWS, MOST_PARTS = 4 << 20, 64, 16
+"""Rows that are folded into columns are cut into stretches where so many bytes are read, each of so many rows at least: a
+tile then reads whole rows, one after the other, where blocks of columns skip from page to page."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,25 @@ class Nest:
     operands: tuple[tuple[Axis, ...], ...]
     block: int
     tiles: int
+    share: int = 0  # rows a part
 
 
 def nest(loop: Loop) -> Nest:
     """The loop nest of a step: which axes merge depends on construction alone, never on sizes."""
     targets = tuple(f.ref.layout for f in loop.folds)
-    return _nest(
-        loop.shape, tuple(r.layout for r in loop.loads + loop.stores), targets, loop.reduced, loop.partial
-    )
+    if loop.parts > 1:
+        targets = tuple(Layout(x.shape[1:], x.axes[1:], x.offset) for x in targets)
+    operands = tuple(r.layout for r in loop.loads + loop.stores)
+    return _nest(loop.shape, operands, targets, loop.reduced, loop.partial, loop.parts)
+
+
+def parts(loop: Loop) -> int:
+    """Into how many parts a fold over rows is best cut: a function of sizes alone, which orders its sums."""
+    n = nest(loop)
+    if n.kinds != "RK" or sum(r.nbytes for r in loop.loads) < PART_BYTES:
+        return 1
+    share = -(-n.sizes[0] // max(1, min(MOST_PARTS, n.sizes[0] // PART_ROWS)))
+    return -(-n.sizes[0] // share)
 
 
 @lru_cache(maxsize=4096)  # equal layers have equal nests
@@ -46,6 +60,7 @@ def _nest(
     targets: tuple[Layout, ...],
     reduced: tuple[int, ...],
     partial: bool,
+    parts: int,
 ) -> Nest:
     layouts = [*operands, *(_over(x, shape, reduced, partial) for x in targets)]
     if not shape:
@@ -62,9 +77,10 @@ def _nest(
     rows = math.prod(n for n, k in zip(sizes[:-1], kinds, strict=False) if k == "K")
     if kinds[-1] != "K":
         return Nest(sizes, kinds, tuple(axes), 1, rows)
-    block = _column_block(rows, sizes[-1]) if "R" in kinds else MAP_BLOCK
-    tiles = rows * -(-sizes[-1] // block)
-    return Nest(sizes, kinds, tuple(axes), block, tiles)
+    block = _column_block(rows * parts, sizes[-1]) if "R" in kinds else MAP_BLOCK
+    tiles = rows * parts * -(-sizes[-1] // block)
+    share = -(-sizes[0] // parts) if parts > 1 else 0
+    return Nest(sizes, kinds, tuple(axes), block, tiles, share)
 
 
 def _column_block(rows: int, columns: int) -> int:

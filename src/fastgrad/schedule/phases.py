@@ -27,6 +27,9 @@ MAX_PARTS, MAX_LINES, MAX_WRITES, MAX_DEPTH = 12, 192, 22, 3
 BLOCK_BYTES, MAX_BLOCK, MAX_LOCALS = 16 << 10, 256, 12
 """A block has so many rows that the longest takes so many bytes, and at most so many; blocks that nobody else reads lie in
 the kernel's frame, unless one row is longer already."""
+READ_BYTES = 256 << 10
+"""What is read in a block of rows at most, where a row is shorter: few long rows, of which little is written (their mean),
+are then still enough blocks to share."""
 
 
 @dataclass(eq=False)
@@ -221,7 +224,7 @@ def _split(loop: Loop) -> tuple[Loop, Loop]:
         )
 
     stored, values = loop.map.outputs[:m], loop.map.outputs[m:]
-    first = part(stored, reduced=(), folds=())
+    first = part(stored, reduced=(), folds=(), parts=1)
     if not set(values) <= set(stored):
         return first, part(values, stores=())
     targets = [loop.stores[stored.index(v)] for v in values]
@@ -286,7 +289,8 @@ def _finished(entry: _Rows, mine: set[Buffer]) -> Phases:
     assert entry.k is not None
     rows = max(1, math.prod(entry.rows))
     longest = max((b.nbytes // rows for b in entry.written), default=1)
-    block = max(1, min(MAX_BLOCK, BLOCK_BYTES // max(1, longest)))
+    read = max((r.nbytes // rows for p in entry.parts for r in p.loads if _has_rows(r, entry.k)), default=1)
+    block = max(1, min(MAX_BLOCK, BLOCK_BYTES // max(1, longest), READ_BYTES // max(1, read)))
     small = [b for b in entry.written if b in mine and b.nbytes // rows * block <= BLOCK_BYTES]
     small.sort(key=lambda b: b not in entry.scalars)
     local: dict[Buffer, Buffer] = {b: Local(b.size // rows * block, b.dtype) for b in small[:MAX_LOCALS]}

@@ -71,7 +71,8 @@ class Fold(NamedTuple):
 class Loop:
     """A loop nest over ``shape``. The Map's inputs are ``loads`` then ``scalars``; its outputs ``stores`` then ``folds``.
 
-    ``reduced`` axes are folded. With ``partial`` (all axes folded) every tile leaves a partial result of its own.
+    ``reduced`` axes are folded. With ``partial`` (all axes folded) every tile leaves a partial result of its own. With
+    ``parts`` above 1 (leading axes folded) so many stretches of rows leave one each, along a leading axis of the targets.
     """
 
     shape: tuple[int, ...]
@@ -83,6 +84,7 @@ class Loop:
     folds: tuple[Fold, ...] = ()
     partial: bool = False
     eqns: tuple[Eqn, ...] = ()
+    parts: int = 1
 
     @property
     def reads(self) -> tuple[Ref, ...]:
@@ -100,7 +102,8 @@ class Loop:
             if self.folds
             else ""
         )
-        return f"loop{list(self.shape)}{fold}{' partial' if self.partial else ''}"
+        parts = f" in {self.parts} parts" if self.parts > 1 else ""
+        return f"loop{list(self.shape)}{fold}{' partial' if self.partial else ''}{parts}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,6 +49,32 @@ def poke(typingctx, address, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def narrow(typingctx, value):  # type: ignore[no-untyped-def]
+    """The C int in the low half of a register, widened: what a C function of type int has returned."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.sext(builder.trunc(args[0], ir.IntType(32)), I64)
+
+    return _i64(_i64), codegen
+
+
+@intrinsic
+def room(typingctx, nbytes):  # type: ignore[no-untyped-def]
+    """The address of so many bytes (a literal) of the stack."""
+    if not isinstance(nbytes, types.IntegerLiteral):
+        return None
+    size = nbytes.literal_value
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        with builder.goto_entry_block():
+            block = builder.alloca(ir.ArrayType(ir.IntType(8), size))
+        block.align = 64
+        return builder.ptrtoint(block, I64)
+
+    return _i64(nbytes), codegen
+
+
+@intrinsic
 def acquire(typingctx, address):  # type: ignore[no-untyped-def]
     """Atomic load, acquire."""
 

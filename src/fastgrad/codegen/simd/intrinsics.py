@@ -25,7 +25,7 @@ from numba.np.numpy_support import from_dtype
 
 from ...core.aval import DTYPES, short
 from ...core.expr import op_name
-from . import lines, math, streaming, variants, wide
+from . import extrema, lines, math, streaming, variants, wide
 
 I64 = ir.IntType(64)
 _DEAR = math.UNARY.keys() | math.BINARY.keys() | {"max", "min"}
@@ -35,8 +35,8 @@ MAX_STORES = 24
 """Alias scopes, hence stores, that one loop may have."""
 LOCAL_BYTES = 16 << 10
 """Bytes of a block of rows in a kernel's frame; none that the schedule leaves there is longer."""
-TILE_BYTES = 32 << 10
-"""Bytes of a map\'s tile of the widest dtype."""
+PIECE_BYTES = 2 << 10
+"""Bytes of a piece of a map's tile (`codegen.nests.PIECE`) in the widest dtype."""
 
 
 def _memory_type(dtype: np.dtype) -> ir.Type:
@@ -250,11 +250,11 @@ def local(typingctx, number):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def long_local(typingctx, number):  # type: ignore[no-untyped-def]
-    """As `local`, of ``TILE_BYTES``: one tile of a map in the widest dtype."""
+def piece(typingctx, number):  # type: ignore[no-untyped-def]
+    """As `local`, of ``PIECE_BYTES``: a piece of a map's tile in the widest dtype."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return _frame(builder, TILE_BYTES)
+        return _frame(builder, PIECE_BYTES)
 
     return types.int64(types.int64), codegen
 
@@ -264,6 +264,7 @@ def stream(typingctx, target, source, nbytes):  # type: ignore[no-untyped-def]
     """Copy past the cache, whose lines would be read from memory only to be overwritten; `streamed` ends it."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        variants.attribute(builder.function, '"prefer-vector-width"="512"')
         builder.call(streaming.copy(builder.module), args)
         return context.get_dummy_value()
 
@@ -303,7 +304,7 @@ def accesses(text: str, jit: bool) -> dict[str, Any]:
 def jit_namespace() -> dict[str, Any]:
     """The names of kernel text, bound to intrinsics."""
     names: dict[str, Any] = {"word": word, "quotient": quotient, "smaller": smaller, "local": local}
-    names |= {"long_local": long_local, "stream": stream, "streamed": streamed}
+    names |= {"piece": piece, "stream": stream, "streamed": streamed}
     for dtype in DTYPES:
         d = short(dtype)
         names |= {f"load_{d}": _load(dtype), f"accumulate_{d}": _accumulate(dtype)}
@@ -311,6 +312,7 @@ def jit_namespace() -> dict[str, Any]:
         names |= {f"store{k}_{d}": _store(dtype, k) for k in range(MAX_STORES)}
         names |= {f"reload{k}_{d}": _load(dtype, 1 + k) for k in range(MAX_STORES)}
     names |= {f"index_{short(dtype)}": _index(dtype) for dtype in DTYPES if dtype.kind in "iu"}
+    names |= extrema.jit_namespace()
     names |= {op_name(op): _line(op) for op in lines.OPS if op != "cast"}
     return names
 
@@ -332,10 +334,12 @@ def python_namespace() -> dict[str, Any]:
 
         return put
 
-    rows: defaultdict[int, Any] = defaultdict(lambda: ctypes.create_string_buffer(TILE_BYTES))
+    rows: defaultdict[int, Any] = defaultdict(
+        lambda: ctypes.create_string_buffer(max(LOCAL_BYTES, PIECE_BYTES))
+    )
     names: dict[str, Any] = {
         "local": lambda number: ctypes.addressof(rows[number]),
-        "long_local": lambda number: ctypes.addressof(rows[number]),
+        "piece": lambda number: ctypes.addressof(rows[number]),
         "stream": ctypes.memmove,
         "streamed": lambda: None,
         "word": lambda address, index: int(at(address, index, np.dtype(np.int64))[0]),
@@ -352,5 +356,6 @@ def python_namespace() -> dict[str, Any]:
         names[f"index_{d}"] = lambda address, index, dtype=dtype: dtype.type(
             address // dtype.itemsize + index
         )
+    names |= extrema.python_namespace()
     names |= {op_name(op): lines.TWINS[op] for op in lines.OPS if op != "cast"}
     return names
