@@ -31,6 +31,9 @@ LONG_NS = 1e6
 look for signals, whatever one iteration costs."""
 LONGEST_NS = 1e18
 """Estimates end here, as do the words that hold them: loops in loops to a high bound multiply."""
+FEWEST_EACH, MOST_EACH, CHUNK_NS = 4, 24, 20_000.0
+"""Chunks of a shared row for each thread, as many as last so long. A thread that is late or slow leaves the others with
+one chunk more, which of eight in all is a quarter of their time."""
 _SPACES = {"arena": abi.ARENA, "state": abi.STATE, "input": abi.INPUT, "output": abi.OUTPUT}
 
 
@@ -263,7 +266,8 @@ class _Assembler:
         for row in self.rows:
             if row[abi.KIND] == abi.PARALLEL and share:
                 tiles = row[abi.TILES]
-                row[abi.GRAIN] = max(1, -(-tiles // (4 * threads)), -(-tiles // abi.MAX_CHUNKS))
+                each = min(MOST_EACH, max(FEWEST_EACH, int(row[abi.ROW_COST] / (threads * CHUNK_NS))))
+                row[abi.GRAIN] = max(1, -(-tiles // (each * threads)), -(-tiles // abi.MAX_CHUNKS))
             elif row[abi.KIND] == abi.PARALLEL:
                 row[abi.KIND] = abi.SERIAL
             if row[abi.KIND] in (abi.SERIAL, abi.PARALLEL):
