@@ -355,7 +355,8 @@ class _Nested:
                 w(f"a{k} = {folds.combined(combine, d, f'a{k}', f'kept_{d}_{step}(m, {value}, {init})')}")
         for k, (combine, _, dtype) in enumerate(s.folds):
             d = short(dtype)
-            w(f"f{k} = {folds.combined(combine, d, f'f{k}', f'total_{combine}_{d}_{step}(a{k})')}")
+            w(f"v{k}_all = total_{combine}_{d}_{step}(a{k})")
+            folds.take(w, k, combine, d, f"v{k}_all")
 
     def store(self, k: int, level: str = "k") -> str:
         """``store0_f32(y0k, i`` : the opening of store number ``k``, folds' targets counted after the stores."""

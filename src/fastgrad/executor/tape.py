@@ -33,6 +33,9 @@ LONG_NS = 1e6
 look for signals, whatever one iteration costs."""
 LONGEST_NS = 1e18
 """Estimates end here, as do the words that hold them: loops in loops to a high bound multiply."""
+FEWEST_EACH, CHUNK_NS = 4, 20_000.0
+"""Chunks of a shared row for each thread (where `Source.chunks` allows), as many as last so long. A thread that is late or
+slow leaves the others with one chunk more, which of eight in all is a quarter of their time."""
 _SPACES = {"arena": abi.ARENA, "state": abi.STATE, "input": abi.INPUT, "output": abi.OUTPUT}
 
 
@@ -270,7 +273,8 @@ class _Assembler:
         share = threads > 1 and self.saved_ns > (0 if repeated else self.region_ns)
         for row in self.rows:
             if row[abi.KIND] == abi.PARALLEL and share:
-                row[abi.CHUNKS] = max(1, min(row[abi.TILES], row[abi.CHUNKS] * threads, abi.MAX_CHUNKS))
+                each = min(row[abi.CHUNKS], max(FEWEST_EACH, int(row[abi.ROW_COST] / (threads * CHUNK_NS))))
+                row[abi.CHUNKS] = max(1, min(row[abi.TILES], each * threads, abi.MAX_CHUNKS))
             elif row[abi.KIND] == abi.PARALLEL:
                 row[abi.KIND] = abi.SERIAL
         header = [0] * abi.HEADER

@@ -15,7 +15,7 @@ MAP_BLOCK, COLUMN_BLOCK = cuts()[:2]
 WIDE_BLOCK, COLUMN_TILES = 4096, 16
 """Wide blocks of columns read memory in longer stretches, so they are taken where that leaves tiles enough to share. No sum
 depends on it."""
-PART_BYTES, PART_ROWS, MOST_PARTS = 4 << 20, 64, 16
+PART_BYTES, PART_ROWS, MOST_PARTS = 4 << 20, 64, 32
 """Rows that are folded into columns are cut into stretches where so many bytes are read, each of so many rows at least: a
 tile then reads whole rows, one after the other, where blocks of columns skip from page to page."""
 
