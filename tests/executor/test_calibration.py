@@ -115,6 +115,15 @@ def test_a_sound_file_of_nonsense_is_measured_again(folder, counted, monkeypatch
     assert calibrate().measured and len(counted) == 1
 
 
+def test_a_probe_of_two_threads_is_two_chunks():
+    """Each a tile: in one chunk a single thread would do both, and two threads seem as quick as one."""
+    plan = calibration._Probes(2)._workspace(0, 3, 2, 2).native.tape.words
+    first = int(plan[abi.ROWS_AT])
+    rows = plan[first : first + 3 * abi.ROW].reshape(3, abi.ROW)
+    assert rows[:, abi.KIND].tolist() == [abi.PARALLEL] * 3
+    assert rows[:, abi.TILES].tolist() == rows[:, abi.CHUNKS].tolist() == [2, 2, 2]
+
+
 @pytest.mark.parametrize(
     "change", [{"row_ns": 0}, {"float32": [1.0, -1.0]}, {"float64": [float("inf"), 1.0]}, {"levels": []}]
 )

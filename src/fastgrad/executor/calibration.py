@@ -136,7 +136,9 @@ class _Probes:
     ) -> Workspace:
         """A tape of so many equal rows, shared where there are ``threads``, each of so many tiles."""
         kind = abi.PARALLEL if threads > 1 else abi.SERIAL
-        flat = [kind, kernel, 0, tiles, 1, 0, 0] * rows
+        row = [0] * abi.ROW
+        row[abi.KIND], row[abi.KERNEL], row[abi.TILES], row[abi.CHUNKS] = kind, kernel, tiles, tiles
+        flat = row * rows
         header = [0] * abi.HEADER
         header[abi.N_ROWS], header[abi.ROWS_AT] = rows, abi.HEADER
         header[abi.RELOCS_AT] = header[abi.WORDS_AT] = abi.HEADER + len(flat)
