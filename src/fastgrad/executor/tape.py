@@ -17,7 +17,7 @@ from ..memory import Location, MemoryPlan, RegionPlan
 from ..schedule import Buffer, Computed, Loop, Region
 from .estimate import estimate
 
-PARALLEL_NS = 1_500.0
+PARALLEL_NS = 1_000.0
 """A row goes to all threads when that saves so much of its estimate, where sharing one out costs `machine.ROW_NS`."""
 REGION_NS = 100_000.0
 """A plan opens a parallel region when its rows save so much together, where to wake a thread that sleeps, and to meet it
