@@ -1,8 +1,9 @@
 """How products are cut on this machine, and which of their operands are packed ahead: Schedule -> Schedule.
 
-A product reads A by broadcast wherever it lies, and packs panels of B for itself where it must. It is quicker to have a
-step of its own pack an operand once, for all threads and all row blocks, when it is large enough to be read against its
-grain (`Pack`): 8% of the product's time at most, for 10 to 130%.
+A product reads A by broadcast wherever it lies, and packs panels of B for itself: where it must, or, of a large B with
+contiguous rows, in passing (`simd.pipeline`). It is quicker to have a step of its own pack an operand once, for all threads
+and all row blocks, when it is large enough to be read against its grain (`Pack`): 8% of the product's time at most, for 10
+to 130%. Where a loop's turns share the operand, once for all of them (`hoisting`).
 
 Measured (Xeon, AVX-512, one core, GFLOP/s as read / packed ahead, packing not counted):
 
