@@ -1,4 +1,4 @@
-"""Elementwise gradients that memory bounds: GB/s of what must be moved, in percent of the measured copy bandwidth.
+"""Elementwise gradients that memory bounds: GB/s of what must be moved, in percent of what a copy in the same race moves.
 
 What must be moved is each input once and each gradient once. Arrays of 64 MB each lie out of cache. Against PyTorch, eager
 and compiled, and JAX; the bar is 80% of the copy bandwidth.
@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import peaks
 from common import Report, chosen, race_options, race_parser
 from expressions import Expression, contestants, drawn, tolerance
-from race import OURS, Race, geometric_mean, row, serving, standing
+from race import COPY, OURS, Race, geometric_mean, row, serving, standing
 
 GRADIENTS: dict[str, tuple[Callable[..., Any], int, tuple[int, ...]]] = {
     "x^3, dx": (lambda lib, x: x * x * x, 1, (0,)),
@@ -54,7 +53,7 @@ CONTESTANTS = contestants(CASES)
 def main() -> None:
     """Measure and print."""
     options = race_options(race_parser(__doc__))
-    libraries = (OURS, "torch", "jax") if options.quick else (OURS, *PEERS)
+    libraries = (OURS, COPY, "torch", "jax") if options.quick else (OURS, COPY, *PEERS)
     if options.quick:
         options.only = options.only or ["x^3, dx float32 256 KB"]
     title, kinds = "elementwise gradients", ", ".join(options.dtypes)
@@ -68,12 +67,11 @@ def main() -> None:
                 names = chosen([f"{name} {dtype} {place}" for name in GRADIENTS], options)
                 if not names:
                     continue
-                copy = peaks.copies(nbytes, race.threads)
-                rows = {n: row(race, n, CASES[n].within, CASES[n].work, "GB/s", copy) for n in names}
+                rows = {n: row(race, n, CASES[n].within, CASES[n].work, "GB/s") for n in names}
                 table = [{"gradient of": n} | cells for n, cells in rows.items()]
-                report.table(f"{place}, {dtype}, threads: {race.threads}: copy {copy:.0f} GB/s", table)
+                report.table(f"{place}, {dtype}, threads: {race.threads}", table)
                 found |= rows
-                parts = [cells["% of bound"] for cells in rows.values() if cells["% of bound"]]
+                parts = [cells["% of copy"] for cells in rows.values() if cells["% of copy"]]
                 if place == "64 MB" and parts:
                     report.verdict(f"{dtype} out of cache, worst", min(parts), 80.0, "%", least=True)
                     report.verdict(

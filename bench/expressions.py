@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from race import OURS, Setup, jax_on, torch_on
+import peaks
+from race import COPY, OURS, Setup, jax_on, torch_on
 
 
 class Missing(Exception):
@@ -126,6 +127,11 @@ def _with_jax(table: Table, threads: int) -> Callable[[str], Callable[[], Any]]:
     return setup
 
 
+def _with_copy(table: Table, threads: int) -> Callable[[str], tuple[Callable[[], Any], Any]]:
+    """No library: a copy that moves as many bytes as the expression must, the measure of the machine in the same race."""
+    return lambda case: (peaks.copier(int(table[case].work), threads), ())
+
+
 def contestants(table: Table) -> dict[str, Setup]:
     """Everybody, on the expressions of ``table``."""
     return {
@@ -134,6 +140,7 @@ def contestants(table: Table) -> dict[str, Setup]:
         "torch": partial(_with_torch, table),
         "torch-compile": partial(_with_torch, table, compiled=True),
         "jax": partial(_with_jax, table),
+        COPY: partial(_with_copy, table),
     }
 
 

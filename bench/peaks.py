@@ -18,7 +18,7 @@ import numpy as np
 
 from fastgrad.codegen.bfloat16 import OF_FLOAT32
 from fastgrad.codegen.target import amx
-from fastgrad.executor.calibration import multiply_adds, streaming
+from fastgrad.executor.calibration import copying, multiply_adds, streaming
 
 ROUNDS = 15
 LARGE = 16 << 20
@@ -44,6 +44,12 @@ def copies(nbytes: int, threads: int = 1) -> float:
     """GB/s, read and written bytes together, of copying ``nbytes``, split over the threads."""
     ours = streaming("copy", 2 * nbytes, threads)
     return max(ours, _memcpy(nbytes, threads)) if nbytes >= LARGE else ours
+
+
+def copier(nbytes: int, threads: int = 1) -> Callable[[], Any]:
+    """A call that moves ``nbytes``, half of them read and half written, split over the threads; `LARGE` halves go past the
+    cache, as no copy is faster whose target is not in it."""
+    return copying(nbytes, threads, nbytes >= 2 * LARGE)
 
 
 def _memcpy(nbytes: int, threads: int) -> float:

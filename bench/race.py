@@ -25,6 +25,8 @@ from fastgrad.bench.timing import private_stdout, timed
 
 Setup = Callable[[int], Callable[[str], Any]]
 OURS = "fastgrad"
+COPY = "copy"
+"""Who takes part to show what the machine can do, under the same conditions."""
 TITLES = {
     "fastgrad": "fastgrad",
     "fastgrad-bfloat16": "fastgrad bfloat16",
@@ -32,6 +34,7 @@ TITLES = {
     "torch": "PyTorch",
     "torch-compile": "torch.compile",
     "jax": "JAX",
+    COPY: "a copy",
 }
 LIMIT_S = 300.0
 SAMPLES = 2**18
@@ -136,7 +139,7 @@ class Race:
             package = name.partition("-")[0]
             if name in (getattr(options, "without", None) or ()):
                 continue
-            if importlib.util.find_spec(package) is None:
+            if name != COPY and importlib.util.find_spec(package) is None:
                 self.absent[name] = f"{package} is not installed"
                 continue
             try:
@@ -196,7 +199,7 @@ def agree(case: str, numbers: Mapping[str, list[float]], within: float) -> None:
     """Compare the `fingerprint` of everybody with that of the first. Raises `Disagreement`."""
     if not numbers:
         return
-    first, *others = numbers
+    first, *others = (name for name in numbers if name != COPY)
     for other in others:
         pairs = list(zip(numbers[first], numbers[other], strict=True))
         for i in range(0, len(pairs), 2):
@@ -210,14 +213,16 @@ def row(
     race: Race, case: str, within: float, work: float, unit: str, most: float | None = None
 ) -> dict[str, Any]:
     """One case as cells of a table: ``work / us / 1000`` of each library (its ``unit`` a second), fastgrad's in percent
-    of ``most``, and how many times as long as fastgrad each peer takes."""
+    of ``most`` and of a copy that takes part, and how many times as long as fastgrad each peer takes."""
     times, setup = race.run(case, within)
     rates = {name: work / us / 1e3 for name, us in times.items()}
     found: dict[str, Any] = {f"{name} {unit}": rates.get(name) for name in race.libraries}
     if most is not None:
         found["% of bound"] = 100 * rates[OURS] / most if OURS in rates else None
+    if COPY in race.libraries:
+        found["% of copy"] = 100 * rates[OURS] / rates[COPY] if {OURS, COPY} <= rates.keys() else None
     for name in race.libraries:
-        if name != OURS:
+        if name not in (OURS, COPY):
             both = name in times and OURS in times
             found[f"{name}/ours"] = times[name] / times[OURS] if both else None
     return found | {"compile s": setup.get(OURS)}

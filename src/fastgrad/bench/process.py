@@ -24,8 +24,9 @@ from typing import Any, TypeVar
 from .quiet import cores, cpu_of
 from .timing import timed
 
-PAUSE = 0.03
-"""Seconds between two rounds: idle threads stop spinning, so that one contestant's do not slow the next."""
+PAUSE = 0.1
+"""Seconds between two rounds: idle threads stop spinning, so that one contestant's do not slow the next. OpenBLAS's spin for
+2^26 ticks of the time stamp counter (its ``THREAD_TIMEOUT``): 26 ms at 2.6 GHz, 45 at 1.5."""
 LIMIT_S = 180.0
 """Seconds that a contestant may take for one answer."""
 DROPPED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "FASTGRAD_BACKEND")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,12 +49,13 @@ ASLEEP_S, WOKEN = 0.002, 15
 with one other busy process the usual one is several times what waking costs."""
 MEMORY_BYTES = (64 << 20, 128 << 20)
 """What is streamed through to reach beyond the caches, at least and at most."""
-_ADDS_32, _ADDS_64, _READ, _COPY, _IDLE = range(5)
+_ADDS_32, _ADDS_64, _READ, _COPY, _PAST, _IDLE = range(6)
 _KERNELS = (
     ("multiply_adds", "f32"),
     ("multiply_adds", "f64"),
     ("stream_read", "f32"),
     ("stream_copy", "f32"),
+    ("stream_past", "f32"),
     ("idle", "f32"),
 )
 _lock = Lock()
@@ -97,6 +98,22 @@ def streaming(what: str, nbytes: int, threads: int) -> float:
         return probes.stream(
             kernel, 2 * size if kernel == _READ else size, probes.guess.level(nbytes, threads)
         )[threads > 1]
+
+
+def copying(nbytes: int, threads: int, past: bool = False) -> Callable[[], object]:
+    """A call that copies half of ``nbytes`` onto the other half, shared by so many threads; ``past`` the cache or not."""
+    with _lock.current:
+        probes = _Probes(threads)
+        x, y, n = probes.halves(nbytes // probes.threads)
+        kernel = _PAST if past else _COPY
+        row = probes._workspace(
+            kernel, 1, probes.threads, probes.threads, (x.ctypes.data, y.ctypes.data, n, 1)
+        )
+
+    def call(held: object = (x, y)) -> object:
+        return row.entry()
+
+    return call
 
 
 class _Probes:
@@ -197,13 +214,18 @@ class _Probes:
 
     def stream(self, kernel: int, size: int, level: Level) -> Pair:
         """GB/s of one kind in a working set of ``size`` bytes a thread, half of which is read and half, if any, written."""
-        n = max(STRIDE, size // 2 // STRIDE * STRIDE)
-        x, y = aligned(n * self.threads), aligned(n * self.threads)
-        x[:], y[:] = 0, 0
+        x, y, n = self.halves(size)
         moved, guess, target = (n, level.read[0], self.out) if kernel == _READ else (2 * n, level.copy[0], y)
         times = max(1, int(ROW_RUNS_NS * guess / moved))
         words = (x.ctypes.data, target.ctypes.data, n, times)
         return self._pair(kernel, words, float(moved * times), ROWS if moved < 16 << 20 else 1)
+
+    def halves(self, size: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Two arrays that together have ``size`` bytes a thread, and how many of each are a thread's."""
+        n = max(STRIDE, size // 2 // STRIDE * STRIDE)
+        x, y = aligned(n * self.threads), aligned(n * self.threads)
+        x[:], y[:] = 0, 0
+        return x, y, n
 
     def handing_out(self) -> Pair:
         """Nanoseconds to share a row out among threads that are awake, and to wake them and meet them at the end."""

@@ -133,6 +133,12 @@ def write(
     b.call(_masked(b, "store", kind, value.type), [value, pointer, I32(align), mask])
 
 
+def write_past(b: ir.IRBuilder, value: ir.Value, address: ir.Value, align: int) -> None:
+    """Store a value past the cache, at an aligned address."""
+    stored = b.store(value, b.inttoptr(address, value.type.as_pointer()), align=align)
+    stored.set_metadata("nontemporal", b.module.add_metadata([I32(1)]))
+
+
 def _masked(b: ir.IRBuilder, name: str, kind: ir.FunctionType, t: ir.Type) -> ir.Function:
     full = f"llvm.masked.{name}.{vec.suffix(t)}.p0"
     return b.module.globals.get(full) or ir.Function(b.module, kind, full)

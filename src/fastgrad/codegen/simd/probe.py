@@ -6,8 +6,8 @@ ours could. Descriptor, int64 words:
     x, y, n, times    tile t reads n bytes at x + t n, and writes n bytes at y + t n, ``times`` times over
 
 `multiply_adds` computes ``n`` rounds of `CHAINS` x 2 x lanes operations on what lies at x and leaves a sum at y + 64 t;
-`stream_read` reads and leaves a sum at y + 64 t; `stream_copy` writes y = x + 1; `idle` does nothing. ``n`` is a
-multiple of `STRIDE` bytes.
+`stream_read` reads and leaves a sum at y + 64 t; `stream_copy` writes y = x + 1, `stream_past` the same past the
+cache; `idle` does nothing. ``n`` is a multiple of `STRIDE` bytes, y of the last begins a line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AHEAD = 8
 """Vectors that a stream has in flight."""
 STRIDE = 64 * AHEAD
 """Bytes that one turn of a stream's loop moves, at the widest vectors."""
-PROBES = ("multiply_adds", "stream_read", "stream_copy", "idle")
+PROBES = ("multiply_adds", "stream_read", "stream_copy", "stream_past", "idle")
 
 
 def probe_source(probe: str, dtype: str, vector_bytes: int, fused: bool) -> str:
@@ -50,7 +50,7 @@ def probe_twin(probe: str, dtype: np.dtype, vector_bytes: int, fused: bool) -> C
             elif probe == "stream_read" and times:
                 read = np.frombuffer(_at(x + n * t, n), np.int64)
                 np.frombuffer(_at(y + 64 * t, 8), np.int64)[:] = np.bitwise_or.reduce(read)
-            elif probe == "stream_copy" and times:
+            elif probe in ("stream_copy", "stream_past") and times:
                 np.frombuffer(_at(y + n * t, n), dtype)[:] = np.frombuffer(_at(x + n * t, n), dtype) + 1
         return 0
 
@@ -67,7 +67,12 @@ def probe(name: str, dtype: np.dtype, vector_bytes: int, fused: bool) -> Any:
     from .blocks import I64, define, loop, tiles_of
 
     lanes = vector_bytes // dtype.itemsize
-    body = {"multiply_adds": _multiply_adds, "stream_read": _read, "stream_copy": _copy}.get(name)
+    body = {
+        "multiply_adds": _multiply_adds,
+        "stream_read": _read,
+        "stream_copy": _copy,
+        "stream_past": _past,
+    }.get(name)
 
     def build(b: Any) -> None:
         desc, lo, hi = b.function.args
@@ -137,9 +142,14 @@ def _read(b: Any, words: list, t: Any, dtype: np.dtype, lanes: int, fused: bool)
     write(b, word, b.add(y, b.mul(t, I64(64))), 8)
 
 
-def _copy(b: Any, words: list, t: Any, dtype: np.dtype, lanes: int, fused: bool) -> None:
+def _past(b: Any, words: list, t: Any, dtype: np.dtype, lanes: int, fused: bool) -> None:
+    _copy(b, words, t, dtype, lanes, fused, past=True)
+    b.fence("seq_cst")
+
+
+def _copy(b: Any, words: list, t: Any, dtype: np.dtype, lanes: int, fused: bool, past: bool = False) -> None:
     from . import lines, vec
-    from .blocks import I64, loop, read, write
+    from .blocks import I64, loop, read, write, write_past
 
     x, y, n, times = words
     vector, size = lines.ir_type(dtype, lanes), lanes * dtype.itemsize
@@ -150,4 +160,7 @@ def _copy(b: Any, words: list, t: Any, dtype: np.dtype, lanes: int, fused: bool)
         for v in range(AHEAD):
             there = b.add(i, I64(v * size))
             value = vec.add(b, read(b, vector, b.add(source, there), dtype.itemsize), one)
-            write(b, value, b.add(target, there), dtype.itemsize)
+            if past:
+                write_past(b, value, b.add(target, there), size)
+            else:
+                write(b, value, b.add(target, there), dtype.itemsize)
