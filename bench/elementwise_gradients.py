@@ -63,7 +63,7 @@ def main() -> None:
     ):
         found: dict[str, dict[str, Any]] = {}
         for dtype in options.dtypes:
-            for place, nbytes in BYTES.items():
+            for place in BYTES:
                 names = chosen([f"{name} {dtype} {place}" for name in GRADIENTS], options)
                 if not names:
                     continue
