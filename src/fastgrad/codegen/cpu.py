@@ -66,7 +66,7 @@ def _gemm(step: Gemm) -> Source:
     words += [rows, *map(scalar_word, step.scalars)]
     tiles = batch * -(-m // rows) * -(-n // tile.width)
     # The first panel of each chunk is packed before anything can be computed.
-    return Source(step, text, tuple(words), tiles, 2 if moves_panels(step) else 4)
+    return Source(step, text, tuple(words), tiles, 1 if moves_panels(step) else 4)
 
 
 def _panels(

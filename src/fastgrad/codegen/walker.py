@@ -74,7 +74,8 @@ def _claim(ws, row, epoch, back):  # type: ignore[no-untyped-def]
         chunk = end - 1 if back else first
         rest = ticket - 1 if back else ticket + (1 << abi.CHUNK_BITS)
         if exchange_if(ws + 8 * abi.TICKET, ticket, rest):
-            lo, hi = quotient(chunk * tiles, chunks), quotient((chunk + 1) * tiles, chunks)
+            lo = quotient(chunk * tiles + chunks - 1, chunks)
+            hi = quotient((chunk + 1) * tiles + chunks - 1, chunks)
             status = call_3(kernel, desc, lo, hi)
             if status != 0:
                 release(ws + 8 * abi.STATUS, status)

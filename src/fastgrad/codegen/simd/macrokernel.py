@@ -113,7 +113,8 @@ def _tiles(
     plain = b.icmp_signed("==", a_block, b.mul(a_row, I64(tile.rows)))
     packed_ahead = b.icmp_signed("!=", b_panel, b.mul(b_j, I64(tile.width)))
     blocks = b.udiv(b.add(m, b.sub(row_block, I64(1))), row_block)
-    panels = b.udiv(b.add(n, I64(tile.width - 1)), I64(tile.width))
+    columns_of = _Panels(b, n, tile.width)
+    panels = columns_of.count
     row_bytes = tile.width * size
     sums, pipeline = scratch(b, row_bytes * (tile.held + tile.tail)), Pipeline(b, dtype, tile)
     frame = arrays.open_frame(b)
@@ -122,13 +123,20 @@ def _tiles(
     cut_of_k = b.udiv(b.add(k, b.sub(parts, I64(1))), parts)
     cut_of_k = greatest(b, b.and_(b.add(cut_of_k, I64(STEPS - 1)), I64(-STEPS)), I64(STEPS))
 
+    in_order = b.icmp_signed("==", b.sub(hi, lo), b.mul(b.mul(word(b, desc, words.sizes), blocks), panels))
+    columns_of.place_narrow(b.or_(in_order, packed_ahead))
+
+    def panel_at(matrix: ir.Value, number: ir.Value) -> ir.Value:
+        there = b.add(b.add(b_base, b.mul(matrix, b_batch)), b.mul(number, b_panel))
+        return b.sub(there, b.mul(columns_of.missing_before(number), b_j))
+
     with _places(b, lo, hi, panels, blocks) as (place, following):
         s, block, number = place
-        j, first = b.mul(number, I64(tile.width)), b.mul(block, row_block)
+        j, first = columns_of.first(number), b.mul(block, row_block)
         end = least(b, m, b.add(first, row_block))
-        columns = least(b, I64(tile.width), b.sub(n, j))
+        columns = columns_of.width(number)
         a_at = b.add(a, b.mul(s, a_batch))
-        b_at = b.add(b.add(b_base, b.mul(s, b_batch)), b.mul(number, b_panel))
+        b_at = panel_at(s, number)
         arrays.fill_frame(b, frame, desc, s, block, j)
         arrays.clear(b, frame, columns)
         whole = b.icmp_signed("==", columns, I64(tile.width))
@@ -146,8 +154,8 @@ def _tiles(
         with b.if_then(b.not_(moves)):
             pipeline.forget()
         next_s, next_number, more = following
-        next_at = b.add(b.add(b_base, b.mul(next_s, b_batch)), b.mul(next_number, b_panel))
-        more = b.and_(more, b.icmp_signed("<=", b.mul(b.add(next_number, I64(1)), I64(tile.width)), n))
+        next_at = panel_at(next_s, next_number)
+        more = b.and_(more, b.icmp_signed("==", columns_of.width(next_number), I64(tile.width)))
         with loop(b, end, at_once, start=first) as top:
             last = least(b, end, b.add(top, at_once))
             again = b.icmp_signed("<", last, end)
@@ -210,6 +218,37 @@ def _packs(
 
     wide = b.or_(and_rows(far, 2 * tile.rows), and_rows(split, 4 * tile.rows))
     return b.or_(and_rows(part, tile.middle or tile.rows), wide)
+
+
+class _Panels:
+    """How N columns are cut into panels of ``full`` columns and one of what is left, the narrow one.
+
+    That is the last, or, where threads share the tiles, the last of the first half: of 13 panels, one of them half as wide,
+    one thread takes 6.5 then and the other 6, not 7 and 5.5.
+    """
+
+    def __init__(self, b: ir.IRBuilder, n: ir.Value, full: int) -> None:
+        self.b, self.n, self.full = b, n, full
+        self.count = b.udiv(b.add(n, I64(full - 1)), I64(full))
+        self.missing = b.sub(b.mul(self.count, I64(full)), n)
+
+    def place_narrow(self, last: ir.Value) -> None:
+        """Whether it is the ``last``."""
+        b, end = self.b, self.b.sub(self.count, I64(1))
+        self.narrow = b.select(b.or_(last, b.icmp_signed("==", self.count, I64(2))), end, b.lshr(end, I64(1)))
+
+    def missing_before(self, number: ir.Value) -> ir.Value:
+        """Columns by which a panel begins earlier than if all before it were full."""
+        return self.b.select(self.b.icmp_signed(">", number, self.narrow), self.missing, I64(0))
+
+    def first(self, number: ir.Value) -> ir.Value:
+        """The panel's first column."""
+        return self.b.sub(self.b.mul(number, I64(self.full)), self.missing_before(number))
+
+    def width(self, number: ir.Value) -> ir.Value:
+        """How many columns it has."""
+        missing = self.b.select(self.b.icmp_signed("==", number, self.narrow), self.missing, I64(0))
+        return self.b.sub(I64(self.full), missing)
 
 
 Place = tuple[ir.Value, ir.Value, ir.Value]
