@@ -132,11 +132,17 @@ NEAR_A = 3 * cuts().near_bytes // 2
 
 
 def moves_panels(step: Gemm) -> bool:
-    """Whether the next panel of B comes near while one is read: a large B, as it lies or packed ahead, for enough rows."""
-    _, m, _, k = step.sizes
-    tile = host_tile(step.b.buffer.dtype, cpu_features())
+    """Whether the next panel of B comes near while one is read: a large B, as it lies or packed ahead, for enough rows.
+
+    One that lies transposed has to fill its memory, and its panels no more than a block of k: a panel is one run then.
+    """
+    _, m, n, k = step.sizes
+    tile, size = host_tile(step.b.buffer.dtype, cpu_features()), step.b.buffer.dtype.itemsize
     _, b_k, b_j = step.b.layout.axes
-    far = b_j.kind == "unit" and k * abs(b_k.stride) * step.b.buffer.dtype.itemsize > FAR
+    if b_j.kind == "unit":
+        far = k * abs(b_k.stride) * size > FAR
+    else:
+        far = b_k.kind == "unit" and b_j.stride == k <= tile.depth and n * k * size > FAR
     return m >= 2 * tile.rows and (far or step.packed_b is not None)
 
 

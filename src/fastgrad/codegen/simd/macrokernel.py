@@ -125,6 +125,13 @@ def _tiles(
 
     in_order = b.icmp_signed("==", b.sub(hi, lo), b.mul(b.mul(word(b, desc, words.sizes), blocks), panels))
     columns_of.place_narrow(b.or_(in_order, packed_ahead))
+    # What need not be copied, or cannot be yet, comes near: a transposed B that fills its memory is one run a panel.
+    near, run_step = packed_ahead, b_k
+    if not b_unit:
+        run_step = I64(row_bytes)
+        one_run = b.and_(b.icmp_signed("==", b_k, I64(size)), b.icmp_signed("==", b_j, b.mul(k, I64(size))))
+        near = b.and_(one_run, b.icmp_signed("<=", k, I64(tile.depth)))
+    near = b.and_(near, I1(pipelined))
 
     def panel_at(matrix: ir.Value, number: ir.Value) -> ir.Value:
         there = b.add(b.add(b_base, b.mul(matrix, b_batch)), b.mul(number, b_panel))
@@ -176,9 +183,9 @@ def _tiles(
                 q = b.select(complete, I64(0), q)
                 base = b.select(b.or_(again, b.not_(complete)), b_at, next_at)
                 any_left = b.or_(b.not_(complete), b.or_(again, more))
-                comes = b.and_(any_left, b.or_(moves, b.and_(packed_ahead, I1(pipelined))))
+                comes = b.and_(any_left, b.or_(moves, near))
                 rest = b.select(comes, least(b, k_block, b.sub(k, q)), I64(0))
-                then = Block(b.add(base, b.mul(q, b_k)), b_k, rest)
+                then = Block(b.add(base, b.mul(q, b_k)), run_step, rest)
                 with _row_steps(b, tile, top, last, plain) as (i, rows):
                     block = b.udiv(i, I64(tile.rows))
                     row = b.sub(i, b.mul(block, I64(tile.rows)))

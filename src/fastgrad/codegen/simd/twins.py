@@ -50,12 +50,17 @@ def matmul_twin(
     def factors(w: list[int], at: int, sizes: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
         batch, m, n, k = sizes
         a = _blocked(w[0], factor, (batch, m, k), w[at : at + 4], tile.rows)
-        b_j = 1 if b_unit else w[at + 7]
-        b_strides = [*w[at + 4 : at + 6], b_j, w[at + 6]]
+        b_strides = [*w[at + 4 : at + 6], b_j(w, at), w[at + 6]]
         b = _blocked(w[1], factor, (batch, n, k), b_strides, tile.width)
         return (_numbers(a), _numbers(b)) if pairs else (a, b)
 
-    return _product(epilogue, kinds, tile.width, factors, folds)
+    def b_j(w: list[int], at: int) -> int:
+        return 1 if b_unit else w[at + 7]
+
+    def packed_ahead(w: list[int], at: int) -> bool:
+        return w[at + 5] != tile.width * b_j(w, at)
+
+    return _product(epilogue, kinds, tile.width, factors, folds, packed_ahead)
 
 
 def tile_matmul_twin(tile: Tile, epilogue: Map, kinds: tuple[Kind, ...]) -> Callable[[int, int, int], int]:
@@ -87,9 +92,13 @@ def _numbers(pairs: np.ndarray) -> np.ndarray:
 
 
 def _product(
-    epilogue: Map, kinds: tuple[Kind, ...], columns: int, factors: Callable, folds: int = 0
-) -> Callable[[int, int, int], int]:
-    """The loops of a product, tiles of ``columns``, over what ``factors`` gives: A and B as [batch, m, k], [batch, n, k]."""
+    epilogue: Map, kinds: tuple[Kind, ...], columns: int, factors: Callable, folds: int = 0,
+    in_order: Callable[[list[int], int], bool] = lambda w, at: True,
+) -> Callable[[int, int, int], int]:  # fmt: skip
+    """The loops of a product, tiles of ``columns``, over what ``factors`` gives: A and B as [batch, m, k], [batch, n, k].
+
+    Where panels need not be ``in_order`` and are shared, the narrow one is not the last (`macrokernel._Panels`).
+    """
     dtype = epilogue.inputs[0]
     words = Words(len(kinds), len(epilogue.outputs))
     n_arrays = words.operands + words.outputs
@@ -111,13 +120,17 @@ def _product(
         row_block = w[words.row_block]
         blocks, panels = -(-m // row_block), -(-n // columns)
         folded = arrays[n_arrays - folds :]
+        last = panels == 2 or hi - lo == batch * blocks * panels or in_order(w, words.a)
+        narrow, missing = (panels - 1 if last else (panels - 1) // 2), panels * columns - n
         for t in range(lo, hi):
-            band, j0 = t // panels, t % panels * columns
+            band, panel = divmod(t, panels)
+            j0 = panel * columns - missing * (panel > narrow)
+            j1 = j0 + columns - missing * (panel == narrow)
             s, i0 = band // blocks, band % blocks * row_block
             for array in folded:
-                array[s, band % blocks, j0 : j0 + columns] = 0
+                array[s, band % blocks, j0:j1] = 0
             for i in range(i0, min(m, i0 + row_block)):
-                for j in range(j0, min(n, j0 + columns)):
+                for j in range(j0, j1):
                     total = dtype.type(0)
                     for p in range(a.shape[2]):
                         total += a[s, i, p] * b[s, j, p]
