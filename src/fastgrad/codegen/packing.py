@@ -126,7 +126,8 @@ def pack_kernel(step: Pack) -> Kernel:
 
 SMALL_B, FEW_ROWS = cuts().near_bytes, 8
 """Bytes of B that each core may well read whole, for so many register tiles of rows: a share of rows for each is then better
-than a share of columns. With more rows, or a larger B, it is not."""
+than a share of columns. With more rows that holds for `SMALLER_B` bytes, with a larger B it does not."""
+SMALLER_B = 3 * cuts().near_bytes // 5
 NEAR_A = 3 * cuts().near_bytes // 2
 """Bytes of A that a tile keeps in the second-level cache while panels of B pass by, where cutting it costs nothing."""
 
@@ -158,7 +159,8 @@ def row_block(step: Gemm, tile: Tile) -> int:
         return max(1, -(-m // tile.rows)) * tile.rows
     panels = max(1, batch * -(-n // tile.width))
     pieces = min(-(-8 // panels), max(2, m // (2 * tile.rows)))
-    if batch == 1 and k * n * size <= SMALL_B and 2 * tile.rows <= m <= FEW_ROWS * tile.rows:
+    small = SMALL_B if m <= FEW_ROWS * tile.rows else SMALLER_B
+    if batch == 1 and k * n * size <= small and 2 * tile.rows <= m:
         pieces = max(pieces, 2)
     if step.packed_b is not None:
         pieces = max(pieces, -(-m * k * size // NEAR_A), 2)
