@@ -187,3 +187,29 @@ def test_epilogues_after_packed_operands() -> None:
     h = a.T.astype(np.float64) @ b + bias
     np.testing.assert_allclose(got, np.maximum(h, 0), atol=1e-3)
     np.testing.assert_allclose(sums, h.sum(0), atol=1e-1)
+
+
+def test_a_sum_of_products_is_an_epilogue_of_the_last() -> None:
+    """However many are added, and whatever reads one of them as well; what follows joins too."""
+    rng = np.random.default_rng(4)
+    x, h, w, u, v = (
+        rng.standard_normal(s).astype(np.float32) for s in ((9, 20), (9, 33), (20, 40), (33, 40), (20, 40))
+    )
+
+    def cell(x, h, w, u, v):  # type: ignore[no-untyped-def]
+        return np.tanh(x @ w + h @ u + x @ v)
+
+    def read_twice(x, h, w, u, v):  # type: ignore[no-untyped-def]
+        first = x @ w
+        return (first + h @ u) @ v.T, first.sum(1)
+
+    def chained(x, h, w, u, v):  # type: ignore[no-untyped-def]
+        first = x @ w
+        return first * (first @ v.T @ w), first + h @ u  # what needs the first may not wait for itself
+
+    for f, loops in ((cell, 0), (read_twice, 1), (chained, 0)):
+        got, want = fg.jit(f)(x, h, w, u, v), f(*(a.astype(np.float64) for a in (x, h, w, u, v)))
+        for g, e in zip(*((r,) if isinstance(r, np.ndarray) else r for r in (got, want)), strict=True):
+            np.testing.assert_allclose(g, e, rtol=1e-3, atol=1e-2)
+        plan = fg.jit(f).compile(x, h, w, u, v).memory_plan()
+        assert sum(isinstance(s, Loop) for s in plan.steps) == loops

@@ -153,18 +153,24 @@ class Scheduler:
         """The producer's step that a consumer of ``arrays`` over ``shape`` may join, if any.
 
         Producers of one level cannot depend on each other: where the consumer reads several, they become one step. One of a
-        lower level that nobody has read yet moves there too: then it need not be stored.
+        lower level that nobody has read yet moves there too: then it need not be stored. Of several products one that nobody
+        has read yet waits for the others, and takes their results as operands.
         """
         homes = (self.home[a] for a in arrays if a in self.home and a in self.home[a].values)
         hosts = [g for g in dict.fromkeys(homes) if g.shape == shape]
         if not hosts:
             return None
         top = max(g.level for g in hosts)
-        group, *peers = sorted((g for g in hosts if g.level == top), key=lambda g: not g.folds)
+        group, *peers = sorted((g for g in hosts if g.level == top), key=lambda g: (not g.folds, bool(g.stores)))
         for peer in (*peers, *(g for g in hosts if g.level < top and not (g.stores or g.awaited))):
             if group.takes_in(peer):
                 self.merge(group, peer)
-        fits = group.room() and all(self.level(a) < group.level for a in arrays if a not in group.values)
+        late = [a for a in arrays if a not in group.values and self.level(a) >= group.level]
+        unread = group.kind == "gemm" and not (group.stores or group.awaited)
+        if unread and all(self.home[a].kind == "gemm" for a in late):
+            group.level = max((group.level, *(self.level(a) + 1 for a in late)))
+            late = []
+        fits = group.room() and not late
         return group if fits and (group.kind == "loop" or self.vectorises(arrays, group)) else None
 
     def merge(self, group: Group, peer: Group) -> None:
