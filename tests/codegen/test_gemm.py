@@ -314,7 +314,9 @@ def test_panels_that_are_packed_while_others_are_read(dtype: np.dtype, machine: 
         count = -(-n // tile.width)
         for row_block in (2 * tile.rows, 4 * tile.rows + 2, 1000):
             for splits in ((), (1, count - 1, count), (count + 1,)):
-                dense = np.ascontiguousarray(b.transpose(0, 2, 1)).transpose(0, 2, 1)  # comes near, is packed later
+                dense = np.ascontiguousarray(b.transpose(0, 2, 1)).transpose(
+                    0, 2, 1
+                )  # comes near, is packed later
                 for product, x in ((built, b), (turned, dense)):
                     outer, c = guarded((2, m, n), dtype)
                     run(product, a, x, [c], row_block=row_block, splits=splits)

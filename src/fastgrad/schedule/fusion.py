@@ -161,7 +161,9 @@ class Scheduler:
         if not hosts:
             return None
         top = max(g.level for g in hosts)
-        group, *peers = sorted((g for g in hosts if g.level == top), key=lambda g: (not g.folds, bool(g.stores)))
+        group, *peers = sorted(
+            (g for g in hosts if g.level == top), key=lambda g: (not g.folds, bool(g.stores))
+        )
         for peer in (*peers, *(g for g in hosts if g.level < top and not (g.stores or g.awaited))):
             if group.takes_in(peer):
                 self.merge(group, peer)

@@ -1,12 +1,13 @@
 """Matrix products: C[b, i, j] = Map(sum_k A[b, i, k] * B[b, k, j], operands...), as the text of one kernel.
 
 The scheme is that of GotoBLAS and BLIS (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication",
-2008), with less packing. A tile of C is a row block of one panel (``tile.width`` columns, but for a narrow one); tiles
-count panels fastest, then row blocks, then the batch. Which panel is the narrow one depends on whether a call has all
-tiles, so that the calls which share a product must be all of one kind. Within a tile the microkernel holds ``tile.rows`` x ``tile.width`` sums in
-registers and reads A by broadcast with any strides: it may be a transpose or a view. A short epilogue runs on the
-registers. Else the sums go to a scratch tile in the first-level cache and the epilogue's Map runs over that, row by row: a
-loop over rows holds the Map's code once, not once a register, which is what keeps compile time low.
+2008), with less packing. A tile of C is a row block of one panel (``tile.width`` columns, but for a narrow one);
+tiles count panels fastest, then row blocks, then the batch. Which panel is the narrow one depends on whether a call
+has all tiles, so that the calls which share a product must be all of one kind. Within a tile the microkernel holds
+``tile.rows`` x ``tile.width`` sums in registers and reads A by broadcast with any strides: it may be a transpose or a
+view. A short epilogue runs on the registers. Else the sums go to a scratch tile in the first-level cache and the
+epilogue's Map runs over that, row by row: a loop over rows holds the Map's code once, not once a register, which is
+what keeps compile time low.
 
 B with unit column stride is read where it lies, unless it spans so much that its rows get in each other's way; any other B
 is packed, ``tile.depth`` rows of a panel at a time. Partial sums then wait in the scratch tile, in full, so that every
