@@ -17,9 +17,9 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(fastgrad.__file__).parents[1]
 RACES = {
     "products": "numpy/ours",
     "vector_math": "fastgrad G/s",
-    "reductions": "% of bound",
+    "reductions": "% of copy",
     "broadcasting": "numpy/ours",
-    "elementwise_gradients": "% of bound",
+    "elementwise_gradients": "% of copy",
     "scaling": "fastgrad us",
     "other_models": "fastgrad us",
     "bars": "fastgrad us",
