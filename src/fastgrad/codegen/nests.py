@@ -347,7 +347,7 @@ class _Nested:
             for i in self.moving:
                 parts.load(f"v{i}", s.loads[i], f"x{i}{level}")
             names = [f"v{i}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
-            values = print_lines(w, s.map, names)
+            values = print_lines(w, s.map, names, shares=step.shares)
             for k, dtype in enumerate(s.stores):
                 parts.store(k, dtype, f"y{k}{level}", values[k])
             for k, (combine, init, dtype) in enumerate(s.folds):

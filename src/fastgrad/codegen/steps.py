@@ -1,7 +1,8 @@
 """Which loops run in vectors of ours, and their text (`simd.wide` says what it means).
 
 A map with a line that fills the vector units is worth it: its vectors take turns, the rest is one step under a mask, and the
-functions may use tables in registers. Loops that wait for memory are LLVM's to vectorise.
+functions may use tables in registers. So is one that waits for the divider and may share its work out (`divider`). Loops that
+wait for memory are LLVM's to vectorise.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from ..core.aval import short
 from ..core.expr import SCALAR_ONLY, Map
 from ..core.loops import StrideKind
+from .divider import by_multiply_adds
 from .writer import Writer
 
 DEAR = frozenset(
@@ -21,15 +23,18 @@ DEAR = frozenset(
     | {"pow", "cbrt", "rsqrt", "erf", "ndtr", "gelu", "gelu_tanh"}
 )
 """Lines that take many instructions, one waiting for the other."""
+DIVISIONS = frozenset({"div", "sqrt"})
+"""Lines for which there is one unit."""
 FEW = 2
 """With more such lines, which wait for each other too, a step is of four vectors rather than two."""
 
 
 class Step(NamedTuple):
-    """Elements of ``itemsize`` bytes in so many vectors."""
+    """Elements of ``itemsize`` bytes in so many vectors; of the lines in ``shares``, how many of these go by multiply-adds."""
 
     itemsize: int
     vectors: int
+    shares: dict[int, int]
 
     def __str__(self) -> str:
         return f"w{self.itemsize}x{self.vectors}"
@@ -48,7 +53,7 @@ def step_of(
     and the dtype of the total.
     """
     ops = {line.op for line in lines.lines}
-    if not ops & DEAR or ops & SCALAR_ONLY:
+    if not ops & (DEAR | DIVISIONS) or ops & SCALAR_ONLY:
         return None
     if "run" in load_kinds or any(kind != "unit" for kind in store_kinds):
         return None
@@ -65,7 +70,10 @@ def step_of(
         for combine, d in folds
     ):
         return None
-    return Step(max(floats), 2 if sum(line.op in DEAR for line in lines.lines) <= FEW else 4)
+    itemsize, vectors = max(floats), 2 if sum(line.op in DEAR for line in lines.lines) <= FEW else 4
+    fixed = [i for i in range(len(lines.inputs)) if i >= len(loads) or load_kinds[i] == "zero"]
+    shares = by_multiply_adds(lines, itemsize, vectors, fixed)
+    return Step(itemsize, vectors, shares) if ops & DEAR or shares else None
 
 
 class Parts:
