@@ -20,9 +20,9 @@ SLOTS |= {"cbrt": 22.0, "erf": 18.0, "ndtr": 36.0, "gelu": 38.0, "gelu_tanh": 45
 CYCLES = {("div", 4): 10.0, ("sqrt", 4): 13.0, ("div", 8): 16.0}
 """Of the divider, by the bytes of an element; float64's roots are always its own."""
 ROOT_OF_DOUBLES, DIVISION_INSIDE = 22.0, frozenset({"sigmoid"})
-INVERSE = {4: 8.0, 8: 10.0}
+INVERSE = {4: 9.0, 8: 11.0}
 """Slots for the inverse of a divisor, which all quotients by it share."""
-QUOTIENT, ROOT = 5.5, 13.5
+QUOTIENT, ROOT = 8.0, 15.5
 """Slots for a quotient when the inverse is there, and for a root."""
 WORTH = 0.9
 """Below this part of the time with the divider alone it is worth it."""

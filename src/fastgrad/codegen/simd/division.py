@@ -15,8 +15,9 @@ one of them: 1 / (2 - 2**-23), whose y' is a tie. float64 takes one more step; i
 With an estimate y of 1/sqrt(x):  g = x y,  h = y/2,  r = 1/2 - g h,  g' = g + g r,  h' = h + h r,  d = x - g'^2 (exact),
 sqrt(x) = g' + d h'; all significands of float32 have been tried. float64's roots are the divider's.
 
-The remainders are exact, and nothing is subnormal, where a and 1/b are not too small; zeros, infinities, NaN and
-quotients that overflow leave a NaN. One branch asks all lanes for both, and goes to the divider.
+The remainders are exact, and nothing is subnormal, where a and 1/b are not too small; zero divisors, infinities, NaN and
+quotients that overflow leave a NaN. One branch asks all lanes for both, and goes to the divider. A zero a, which is not rare,
+is let through.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from llvmlite import ir
 from . import avx512, vec
 
 _UPPER_EXPONENT = {32: 0x60000000, 64: 0x6000000000000000}
-"""One of these bits is on in floats from 2**-63 (2**-511) on."""
-_LARGE_EXPONENT = {32: 0x70000000, 64: 0x7000000000000000}
-"""One of these is on from 2**-95 (2**-767) on."""
+"""One of these bits is on in floats from 2**-63 (2**-511) on, and in the integer below that of a zero."""
+_LARGEST_INVERSE = 2.0**75
+"""Above the inverse root of every float32 but 0."""
 
 Divider = Callable[[ir.IRBuilder, Sequence[ir.Value]], ir.Value]
 
@@ -82,11 +83,13 @@ def _unless(
     return chosen
 
 
-def _any_bit(b: ir.IRBuilder, x: ir.Value, bits: dict[int, int]) -> ir.Value:
-    number = vec.to_bits(b, x)
-    return b.icmp_unsigned(
-        "!=", b.and_(number, vec.const(number.type, bits[vec.width(x.type)])), vec.const(number.type, 0)
-    )
+def _large(b: ir.IRBuilder, x: ir.Value, *, or_zero: bool) -> ir.Value:
+    """Where x is not too small; ``or_zero`` leaves out the very bound."""
+    bits = vec.to_bits(b, x)
+    if or_zero:
+        bits = b.sub(bits, vec.const(bits.type, 1))
+    upper = b.and_(bits, vec.const(bits.type, _UPPER_EXPONENT[vec.width(x.type)]))
+    return b.icmp_unsigned("!=", upper, vec.const(bits.type, 0))
 
 
 def _less_product(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
@@ -110,20 +113,20 @@ def _quotient(
     """x / y, and in which of the lanes that were ``certain`` it is too."""
     inverse = _inverse(b, y)
     q = vec.mul(b, x, inverse)
+    signed = q
     q = vec.fma(b, _less_product(b, x, y, q), inverse, q)
-    for factor in (inverse, x):
-        certain = b.and_(certain, _any_bit(b, factor, _UPPER_EXPONENT))
-    return q, avx512.numbers(b, q, certain)
+    certain = b.and_(certain, b.and_(_large(b, inverse, or_zero=False), _large(b, x, or_zero=True)))
+    return vec.intrinsic(b, "copysign", q, signed), avx512.numbers(b, q, certain)
 
 
 def _root(b: ir.IRBuilder, x: ir.Value, certain: ir.Value) -> tuple[ir.Value, ir.Value]:
     """The square root of x, and in which of the lanes that were ``certain`` it is too."""
-    half, y = vec.const(x.type, 0.5), avx512.root_estimate(b, x)
+    half, y = vec.const(x.type, 0.5), vec.at_most(b, avx512.root_estimate(b, x), _LARGEST_INVERSE)
     g, h = vec.mul(b, x, y), vec.mul(b, y, half)
     r = _less_product(b, half, g, h)
     g, h = vec.fma(b, g, r, g), vec.fma(b, h, r, h)
     g = vec.fma(b, _less_product(b, x, g, g), h, g)
-    return g, avx512.numbers(b, g, b.and_(certain, _any_bit(b, x, _LARGE_EXPONENT)))
+    return g, avx512.numbers(b, g, b.and_(certain, _large(b, x, or_zero=True)))
 
 
 BY_MULTIPLY_ADDS: dict[str, Callable[..., ir.Value]] = {"div": divide, "sqrt": sqrt}
