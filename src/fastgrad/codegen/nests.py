@@ -349,7 +349,7 @@ class _Nested:
             names = [f"v{i}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
             values = print_lines(w, s.map, names, shares=step.shares)
             for k, dtype in enumerate(s.stores):
-                parts.store(k, dtype, f"y{k}{level}", values[k])
+                parts.store(k, short(dtype), f"y{k}{level}", values[k])
             for k, (combine, init, dtype) in enumerate(s.folds):
                 d, value = short(dtype), values[len(s.stores) + k]
                 w(f"a{k} = {folds.combined(combine, d, f'a{k}', f'kept_{d}_{step}(m, {value}, {init})')}")

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.aval import short
 from ..core.expr import SCALAR_ONLY, Map
 from ..core.loops import StrideKind
 from .divider import by_multiply_adds
@@ -23,6 +22,8 @@ DEAR = frozenset(
     | {"pow", "cbrt", "rsqrt", "erf", "ndtr", "gelu", "gelu_tanh"}
 )
 """Lines that take many instructions, one waiting for the other."""
+LONG = frozenset({"pow"})
+"""Lines whose constants leave no registers for a second vector."""
 DIVISIONS = frozenset({"div", "sqrt"})
 """Lines for which there is one unit."""
 FEW = 2
@@ -46,11 +47,12 @@ def step_of(
     load_kinds: Sequence[StrideKind],
     store_kinds: Sequence[StrideKind],
     folds: Sequence[tuple[str, np.dtype]] = (),
+    rows: bool = False,
 ) -> Step | None:
     """The step of an inner loop; None where LLVM makes the vectors.
 
     ``loads`` are the names of what loads, the kinds those of the operands' strides along the loop, ``folds`` what combines
-    and the dtype of the total.
+    and the dtype of the total. ``rows``, which may be short, are in steps of one vector.
     """
     ops = {line.op for line in lines.lines}
     if not ops & (DEAR | DIVISIONS) or ops & SCALAR_ONLY:
@@ -70,10 +72,17 @@ def step_of(
         for combine, d in folds
     ):
         return None
-    itemsize, vectors = max(floats), 2 if sum(line.op in DEAR for line in lines.lines) <= FEW else 4
+    itemsize, vectors = max(floats), 1 if rows else _vectors(lines)
     fixed = [i for i in range(len(lines.inputs)) if i >= len(loads) or load_kinds[i] == "zero"]
     shares = by_multiply_adds(lines, itemsize, vectors, fixed)
     return Step(itemsize, vectors, shares) if ops & DEAR or shares else None
+
+
+def _vectors(lines: Map) -> int:
+    """How many vectors of a step take turns."""
+    if any(line.op in LONG for line in lines.lines):
+        return 1
+    return 2 if sum(line.op in DEAR for line in lines.lines) <= FEW else 4
 
 
 class Parts:
@@ -100,6 +109,6 @@ class Parts:
         """``v0 = load_f32_w4x2(x0k, i, m)``"""
         self.w(f"{name} = {access}_{self.step}({address}, i, m)")
 
-    def store(self, k: int, dtype: np.dtype, address: str, value: str) -> None:
+    def store(self, k: int, dtype: str, address: str, value: str) -> None:
         """``store0_f32_w4x2(y0k, i, m, t0)``"""
-        self.w(f"store{k}_{short(dtype)}_{self.step}({address}, i, m, {value})")
+        self.w(f"store{k}_{dtype}_{self.step}({address}, i, m, {value})")
