@@ -72,9 +72,29 @@ def edges(dtype: np.dtype) -> np.ndarray:
     limits = np.finfo(dtype)
     lowest, large = (63, 95) if dtype == F32 else (511, 767)
     one = dtype.type(1)
-    powers = [np.ldexp(one, e * s) for e in (lowest, lowest + 1, large, large + 1, 2 * lowest) for s in (-1, 1)]
-    ends = [limits.tiny, limits.smallest_subnormal, limits.tiny / 2, limits.tiny / 4, limits.tiny / 8, limits.max]
-    ordinary = [0.0, 1.0, 3.0, 0.1, 2 - limits.eps, 1 + limits.eps, np.inf, np.nan, limits.max / 2, limits.max / 4]
+    powers = [
+        np.ldexp(one, e * s) for e in (lowest, lowest + 1, large, large + 1, 2 * lowest) for s in (-1, 1)
+    ]
+    ends = [
+        limits.tiny,
+        limits.smallest_subnormal,
+        limits.tiny / 2,
+        limits.tiny / 4,
+        limits.tiny / 8,
+        limits.max,
+    ]
+    ordinary = [
+        0.0,
+        1.0,
+        3.0,
+        0.1,
+        2 - limits.eps,
+        1 + limits.eps,
+        np.inf,
+        np.nan,
+        limits.max / 2,
+        limits.max / 4,
+    ]
     it = np.array([*ends, *ordinary, *powers], dtype)
     it = np.concatenate([it, np.nextafter(it, dtype.type(0)), np.nextafter(it, dtype.type(np.inf))])
     return np.concatenate([it, -it])
@@ -171,6 +191,12 @@ def test_shares():
     assert sum(shared.values()) > sum(by_multiply_adds(quotients(3), 4, 2).values())
     assert by_multiply_adds(quotients(1), 4, 2, uniform=[1]) == {0: 2}
     assert by_multiply_adds(quotients(1), 4, 2, uniform=[0, 1]) == {}
+
+
+def test_what_waits_for_memory_is_not_shared_out():
+    assert by_multiply_adds(quotients(1), 4, 2, past=12) == {}
+    few, all_of_them = (sum(by_multiply_adds(quotients(4), 4, 2, past=n).values()) for n in (20, 0))
+    assert 0 < few < all_of_them
 
 
 def test_without_division_nothing_is_shared_out():

@@ -29,6 +29,7 @@ def kernel(desc, lo, hi):
     for part in range(2):
         m = mask_w4xV(part, lo, n0)
         for i in range(begin_w4xV(part, lo, n0), end_w4xV(part, lo, n0), step_w4xV()):
+            ahead_f32_w4xV(x0, i)
             v0 = load_f32_w4xV(x0, i, m)
             t0 = mul(v0, s0)
             t1 = lt(t0, v0)
@@ -130,7 +131,21 @@ def test_pow_within_2_ulp():
 @with_avx512
 def test_special_values_of_pow():
     limits = np.finfo(F32)
-    sizes = [0, 0.5, 1, 2, 2.5, 3, 1e30, 2.0**24 + 1, np.inf, np.nan, limits.max, limits.tiny, limits.smallest_subnormal]
+    sizes = [
+        0,
+        0.5,
+        1,
+        2,
+        2.5,
+        3,
+        1e30,
+        2.0**24 + 1,
+        np.inf,
+        np.nan,
+        limits.max,
+        limits.tiny,
+        limits.smallest_subnormal,
+    ]
     edges = np.array([s * v for v in sizes for s in (1, -1)], F32)
     x, y = (np.ascontiguousarray(g.ravel()) for g in np.meshgrid(edges, edges))
     want = np.array([math.TWINS["pow"](*pair) for pair in zip(x, y, strict=True)])
@@ -194,6 +209,13 @@ def test_folds_take_every_element_once_and_nothing_else(jit):
             desc = np.array([x.ctypes.data, z.ctypes.data, n, lowest])
             assert call(desc.ctypes.data, 0, 0) == 0
             np.testing.assert_array_equal(z, [x[:n].max(initial=-np.inf), n])
+
+
+@with_avx512
+def test_a_step_asks_for_what_a_later_one_loads():
+    native = loop(2)[0]
+    prefetches = native._library.get_asm_str().count("prefetcht0")
+    assert prefetches >= 2, "one a vector"
 
 
 def test_without_avx512_llvm_makes_the_vectors(monkeypatch):

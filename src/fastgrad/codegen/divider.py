@@ -24,6 +24,8 @@ INVERSE = {4: 9.0, 8: 11.0}
 """Slots for the inverse of a divisor, which all quotients by it share."""
 QUOTIENT, ROOT = 8.0, 15.5
 """Slots for a quotient when the inverse is there, and for a root."""
+VECTOR_BYTES, MEMORY_BYTES = 64, 9.0
+"""Bytes of a vector; bytes that a core gets from memory or brings there in a cycle."""
 WORTH = 0.9
 """Below this part of the time with the divider alone it is worth it."""
 
@@ -37,10 +39,13 @@ class _Work(NamedTuple):
     slots: float
 
 
-def by_multiply_adds(lines: Map, itemsize: int, vectors: int, uniform: Collection[int] = ()) -> dict[int, int]:
+def by_multiply_adds(
+    lines: Map, itemsize: int, vectors: int, uniform: Collection[int] = (), past: int = 0
+) -> dict[int, int]:
     """Of which divisions and roots, by the number of the line, how many of the ``vectors`` go by multiply-adds.
 
     ``uniform``: the inputs that are the same in all turns of the loop; what depends on them alone costs nothing.
+    ``past``: bytes an element that come from memory or go there, which takes its time anyway.
 
     >>> lines = MapBuilder()
     >>> x, y = lines.input(f32), lines.input(f32)
@@ -60,6 +65,8 @@ def by_multiply_adds(lines: Map, itemsize: int, vectors: int, uniform: Collectio
         slots += SLOTS.get(op, 1.0)
         cycles += ROOT_OF_DOUBLES if op == "sqrt" else CYCLES["div", itemsize] * (op in DIVISION_INSIDE)
 
+    memory = vectors * VECTOR_BYTES / itemsize * past / MEMORY_BYTES
+
     def time(shares: dict[int, int]) -> float:
         inverses: dict[int, int] = {}
         port, divider = vectors * slots, vectors * cycles
@@ -68,7 +75,7 @@ def by_multiply_adds(lines: Map, itemsize: int, vectors: int, uniform: Collectio
             divider += (vectors - shares[it.line]) * it.cycles
             if it.divisor is not None and it.divisor not in fixed:
                 inverses[it.divisor] = max(inverses.get(it.divisor, 0), shares[it.line])
-        return max(divider, (port + INVERSE[itemsize] * sum(inverses.values())) / 2)
+        return max(memory, divider, (port + INVERSE[itemsize] * sum(inverses.values())) / 2)
 
     best = {it.line: 0 for it in works}
     alone = fastest = time(best)

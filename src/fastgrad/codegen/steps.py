@@ -1,8 +1,8 @@
 """Which loops run in vectors of ours, and their text (`simd.wide` says what it means).
 
 A map with a line that fills the vector units is worth it: its vectors take turns, the rest is one step under a mask, and the
-functions may use tables in registers. So is one that waits for the divider and may share its work out (`divider`). Loops that
-wait for memory are LLVM's to vectorise.
+functions may use tables in registers. So is one that waits for the divider and may share its work out (`divider`). Loops
+that wait for memory are LLVM's to vectorise.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FEW = 2
 
 
 class Step(NamedTuple):
-    """Elements of ``itemsize`` bytes in so many vectors; of the lines in ``shares``, how many of these go by multiply-adds."""
+    """Elements of ``itemsize`` bytes in so many vectors. ``shares``: of which lines how many vectors go by multiply-adds."""
 
     itemsize: int
     vectors: int
@@ -48,11 +48,13 @@ def step_of(
     store_kinds: Sequence[StrideKind],
     folds: Sequence[tuple[str, np.dtype]] = (),
     rows: bool = False,
+    past: int = 0,
 ) -> Step | None:
     """The step of an inner loop; None where LLVM makes the vectors.
 
     ``loads`` are the names of what loads, the kinds those of the operands' strides along the loop, ``folds`` what combines
-    and the dtype of the total. ``rows``, which may be short, are in steps of one vector.
+    and the dtype of the total. ``rows``, which may be short, are in steps of one vector. ``past`` are
+    the bytes an element of a loop whose arrays are far larger than the cache.
     """
     ops = {line.op for line in lines.lines}
     if not ops & (DEAR | DIVISIONS) or ops & SCALAR_ONLY:
@@ -74,7 +76,7 @@ def step_of(
         return None
     itemsize, vectors = max(floats), 1 if rows else _vectors(lines)
     fixed = [i for i in range(len(lines.inputs)) if i >= len(loads) or load_kinds[i] == "zero"]
-    shares = by_multiply_adds(lines, itemsize, vectors, fixed)
+    shares = by_multiply_adds(lines, itemsize, vectors, fixed, past)
     return Step(itemsize, vectors, shares) if ops & DEAR or shares else None
 
 
@@ -104,6 +106,10 @@ class Parts:
     def __exit__(self, *failure: object) -> None:
         self.inner.__exit__(None, None, None)
         self.outer.__exit__(None, None, None)
+
+    def ahead(self, access: str, address: str) -> None:
+        """``ahead_f32_w4x2(x0k, i)``"""
+        self.w(f"ahead_{access.removeprefix('load_')}_{self.step}({address}, i)")
 
     def load(self, name: str, access: str, address: str) -> None:
         """``v0 = load_f32_w4x2(x0k, i, m)``"""

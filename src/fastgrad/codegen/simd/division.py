@@ -1,23 +1,23 @@
 """Quotients and square roots from multiply-adds, to the bit those of the divider.
 
 A division of 16 floats takes the divider ten cycles, a root thirteen, and there is one; the two ports that multiply and add
-do a correctly rounded quotient in some six, beside it. With an estimate y of 1/b
+make a correctly rounded quotient in some eight, beside it. With an estimate y of 1/b
 
     e = 1 - b y,  y' = y (1 + e + e^2),  q = a y',  r = a - b q (exact),  a / b = q + r y'  rounded once
 
-(P. W. Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", IBM J. Res. Dev. 34, 1990; M.
-Cornea, J. Harrison, P. T. P. Tang, "Scientific Computing on Itanium-based Systems", 2002, chapter 8). q + r y' can round to the wrong
-side only where a / b lies so near the middle between two floats that A 2**24 or A 2**25 leaves a remainder below 9 by B, the
-integers of the significands; with Intel's ``vrcp14`` none of these 87 million pairs does. 1 + e + e^2 is rounded upward for
-one of them: 1 / (2 - 2**-23), whose y' is a tie. float64 takes one more step; its y' is then the float nearest to
-1/b (Markstein's theorem), from which the quotient follows.
+(P. W. Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", IBM J. Res. Dev. 34, 1990;
+M. Cornea, J. Harrison, P. T. P. Tang, "Scientific Computing on Itanium-based Systems", 2002, chapter 8). q + r y' can round
+to the wrong side only where a / b lies next to the middle between two floats: where, A and B being the integers of the
+significands, A 2**24 or A 2**25 is within 8 of a multiple of B. All 87 million such pairs have been tried with Intel's
+``vrcp14``; none is wrong. For one of them, 1 / (2 - 2**-23), whose y' is a tie, 1 + e + e^2 is rounded upward. float64
+takes one more step; its y' is then the float nearest to 1/b, from which the quotient follows (Markstein's theorem).
 
 With an estimate y of 1/sqrt(x):  g = x y,  h = y/2,  r = 1/2 - g h,  g' = g + g r,  h' = h + h r,  d = x - g'^2 (exact),
-sqrt(x) = g' + d h'; all significands of float32 have been tried. float64's roots are the divider's.
+sqrt(x) = g' + d h'; all float32 have been tried. float64's roots are the divider's.
 
 The remainders are exact, and nothing is subnormal, where a and 1/b are not too small; zero divisors, infinities, NaN and
-quotients that overflow leave a NaN. One branch asks all lanes for both, and goes to the divider. A zero a, which is not rare,
-is let through.
+quotients that overflow leave a NaN. One branch asks all lanes for both, and goes to the divider. A zero a, which is not
+rare, is let through.
 """
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ def _inverse(b: ir.IRBuilder, y: ir.Value) -> ir.Value:
     return vec.fma(b, it, _less_product(b, one, y, it), it)
 
 
-def _quotient(
-    b: ir.IRBuilder, x: ir.Value, y: ir.Value, certain: ir.Value
-) -> tuple[ir.Value, ir.Value]:
+def _quotient(b: ir.IRBuilder, x: ir.Value, y: ir.Value, certain: ir.Value) -> tuple[ir.Value, ir.Value]:
     """x / y, and in which of the lanes that were ``certain`` it is too."""
     inverse = _inverse(b, y)
     q = vec.mul(b, x, inverse)

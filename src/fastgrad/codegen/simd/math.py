@@ -27,7 +27,6 @@ FLOAT64_IN_FLOAT32 = frozenset({"fastgrad.sin.far.f32", "fastgrad.cos.far.f32"})
 """The functions that compute in float64 for float32 arguments: sines of arguments from 2**17 on, a lane at a time."""
 
 
-
 def _pow(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     by_table = vec.width(x.type) == 32 and avx512.available(x.type)
     return (table_power if by_table else power).pow(b, x, y)

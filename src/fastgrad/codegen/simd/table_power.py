@@ -1,9 +1,10 @@
 """pow in float32 by tables in registers: 2**(y log2|x|), the logarithm in two floats.
 
-|x| = 2**k m, m of [3/4, 3/2); 1/c from a table of numbers with so few bits that r = m/c - 1 is exact, log2(c) in two floats, of which the
-first, a multiple of 2**-16, plus any k is exact. log2(1 + r) = r (L + H r + P(r)), L + H r and the product with r in two
-floats each; P has what L and H lack of 1/log(2) and -1/(2 log(2)), and the other terms. The logarithm is known to 2**-34 of
-itself, also next to 1, where c = 1. Infinite logarithms pass; what is NaN beside them, the clamp of `lookup` takes away.
+|x| = 2**k m, m of [3/4, 3/2). 1/c comes from a table of numbers with so few bits that r = m/c - 1 is exact, and log2(c) in
+two floats, of which the first, a multiple of 2**-16, plus any k is exact. log2(1 + r) = r (L + H r + P(r)); L + H r and its
+product with r are in two floats each, and P has what L and H lack of 1/log(2) and -1/(2 log(2)), and the higher terms. So
+the logarithm is known to 2**-34 of itself, also next to 1, where c = 1. Infinite logarithms pass, and the clamp of
+`lookup.exp2` takes the NaN away that is then in the second float.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from llvmlite import ir
 
 from . import avx512, lookup, power, vec
 
-_INVERSES = (64, 61, 59, 58, 56, 55, 53, 52, 51, 49, 48, 47, 46, 45, 44, 43) + (
+_INVERSES = (
+    64, 61, 59, 58, 56, 55, 53, 52, 51, 49, 48, 47, 46, 45, 44, 43,
     84, 82, 82, 80, 78, 76, 76, 74, 72, 72, 70, 68, 68, 66, 66, 64,
 )  # fmt: skip
 """64/c: of sixteen intervals of [1, 3/2), then of [3/4, 1), where they are multiples of 2."""
