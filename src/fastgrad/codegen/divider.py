@@ -47,9 +47,8 @@ def by_multiply_adds(
     ``uniform``: the inputs that are the same in all turns of the loop; what depends on them alone costs nothing.
     ``past``: bytes an element that come from memory or go there, which takes its time anyway.
 
-    >>> lines = MapBuilder()
-    >>> x, y = lines.input(f32), lines.input(f32)
-    >>> by_multiply_adds(lines.build([lines.line("div", x, y, dtype=f32)], [x, y]), 4, 2)
+    >>> f32 = np.dtype("f4")
+    >>> by_multiply_adds(Map((f32, f32), (Line("div", (0, 1), f32),), (2,)), 4, 2)
     {0: 1}
     """
     fixed = _uniform(lines, uniform)
