@@ -22,7 +22,7 @@ from fastgrad.trace import trace
 
 OPS: dict[str, Callable[..., Any]] = {**UNARY, "pow": np.power}
 MACHINE = re.compile(
-    r"llvm\.(x86\.avx512\.\w+|fma|rint|fabs|copysign|sqrt|floor|maximum|minimum|[su]m(ax|in)|assume|lifetime|masked|vector|is.fpclass|ldexp)\b"
+    r"llvm\.(x86\.avx512\.\w+|fma|rint|fabs|copysign|sqrt|floor|maximum|minimum|[su]m(ax|in)|assume|lifetime|masked|vector|is.fpclass|ldexp|prefetch)\b"
 )
 """Intrinsics that are instructions, or none (``ldexp`` where `formats.scale` takes it); ``llvm.sin`` and its kin are
 calls of C's library."""

@@ -6,14 +6,15 @@ import ctypes
 import re
 from functools import cache
 
+import mpmath
 import numpy as np
 import pytest
 
-from codegen.test_simd_math import SPECIAL
+from codegen.test_simd_math import SPECIAL, powers
 from compiled_lines import Compiled
 from exact_functions import exact
 from fastgrad.codegen import toolchain
-from fastgrad.codegen.simd import lookup, vec, wide
+from fastgrad.codegen.simd import lookup, math, vec, wide
 
 F32 = np.dtype("f4")
 NAMES = sorted(lookup.UNARY[32])
@@ -28,6 +29,7 @@ def kernel(desc, lo, hi):
     for part in range(2):
         m = mask_w4xV(part, lo, n0)
         for i in range(begin_w4xV(part, lo, n0), end_w4xV(part, lo, n0), step_w4xV()):
+            ahead_f32_w4xV(x0, i)
             v0 = load_f32_w4xV(x0, i, m)
             t0 = mul(v0, s0)
             t1 = lt(t0, v0)
@@ -63,7 +65,7 @@ with_avx512 = pytest.mark.skipif(wide.lanes(4, 1) == 1, reason="the tables lie i
 
 @cache
 def compiled() -> Compiled:
-    return Compiled([(name, (F32,), F32) for name in NAMES], WIDTHS)
+    return Compiled([*((name, (F32,), F32) for name in NAMES), ("pow", (F32, F32), F32)], WIDTHS)
 
 
 def in_vectors(name: str, x: np.ndarray, lanes: int = 16) -> np.ndarray:
@@ -104,6 +106,54 @@ def test_lanes_do_not_change_bits(name):
     x = np.random.default_rng(4).normal(0, 4, 640).astype(F32)
     for lanes in WIDTHS[1:]:
         np.testing.assert_array_equal(in_vectors(name, x, lanes), in_vectors(name, x))
+
+
+@with_avx512
+def test_pow_within_2_ulp():
+    x, y = powers(F32)
+    near = 1 + np.random.default_rng(7).uniform(-1, 1, 3000) * np.exp2(np.linspace(-22, 0, 3000)).astype(F32)
+    x = np.concatenate([x, near]).astype(F32)
+    with np.errstate(divide="ignore"):
+        reach = np.linspace(-104, 89, 3000) / np.log(x[-3000:].astype("f8"))
+    y = np.concatenate([y, np.clip(reach, -1e30, 1e30)]).astype(F32)
+    z = compiled()("pow", (F32, F32), F32, 16, [x, y])
+    with mpmath.workprec(128), np.errstate(over="ignore", under="ignore"):
+        for base, exponent, got in zip(x.tolist(), y.tolist(), z, strict=True):
+            want = mpmath.mpf(base) ** mpmath.mpf(exponent)
+            rounded = F32.type(float(want))
+            if np.isinf(rounded):
+                assert got == rounded, (base, exponent, got)
+                continue
+            error = abs(mpmath.mpf(float(got)) - want) / float(np.spacing(rounded))
+            assert error <= 2, (base, exponent, got, error)
+
+
+@with_avx512
+def test_special_values_of_pow():
+    limits = np.finfo(F32)
+    sizes = [
+        0,
+        0.5,
+        1,
+        2,
+        2.5,
+        3,
+        1e30,
+        2.0**24 + 1,
+        np.inf,
+        np.nan,
+        limits.max,
+        limits.tiny,
+        limits.smallest_subnormal,
+    ]
+    edges = np.array([s * v for v in sizes for s in (1, -1)], F32)
+    x, y = (np.ascontiguousarray(g.ravel()) for g in np.meshgrid(edges, edges))
+    want = np.array([math.TWINS["pow"](*pair) for pair in zip(x, y, strict=True)])
+    for lanes in WIDTHS:
+        got = compiled()("pow", (F32, F32), F32, lanes, [x, y])
+        np.testing.assert_allclose(got, want, rtol=4 * limits.eps)
+        number = ~np.isnan(want)
+        np.testing.assert_array_equal(np.signbit(got[number]), np.signbit(want[number]))
 
 
 def run(function, n: int, first: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -159,6 +209,13 @@ def test_folds_take_every_element_once_and_nothing_else(jit):
             desc = np.array([x.ctypes.data, z.ctypes.data, n, lowest])
             assert call(desc.ctypes.data, 0, 0) == 0
             np.testing.assert_array_equal(z, [x[:n].max(initial=-np.inf), n])
+
+
+@with_avx512
+def test_a_step_asks_for_what_a_later_one_loads():
+    native = loop(2)[0]
+    prefetches = native._library.get_asm_str().count("prefetcht0")
+    assert prefetches >= 2, "one a vector"
 
 
 def test_without_avx512_llvm_makes_the_vectors(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ..core.aval import short
@@ -37,8 +39,13 @@ def constant(value: np.generic) -> str:
     return f"const_{short(value.dtype)}({scalar_word(value)})"
 
 
-def print_lines(w: Writer, lines: Map, names: list[str], prefix: str = "t") -> list[str]:
-    """Print a Map as scalar source on inputs ``names``, its lines ``prefix`` and a number; the names of its outputs."""
+def print_lines(
+    w: Writer, lines: Map, names: list[str], prefix: str = "t", shares: Mapping[int, int] | None = None
+) -> list[str]:
+    """Print a Map as scalar source on inputs ``names``, its lines ``prefix`` and a number; the names of its outputs.
+
+    ``shares``: of which divisions how many registers go by multiply-adds, ``div_fma1``.
+    """
     values = list(names)
     for k, line in enumerate(lines.lines):
         if line.op == "const":
@@ -46,6 +53,8 @@ def print_lines(w: Writer, lines: Map, names: list[str], prefix: str = "t") -> l
             continue
         args = ", ".join(values[a] for a in line.args)
         op = f"cast_{short(line.dtype)}" if line.op == "cast" else op_name(line.op)
+        if shares and k in shares:
+            op += f"_fma{shares[k]}"
         w(f"{prefix}{k} = {op}({args})")
         values.append(f"{prefix}{k}")
     return [values[o] for o in lines.outputs]

@@ -48,9 +48,9 @@ STREAM_BYTES, STRETCH_BYTES = 32 << 20, 4 << 10
 """Results of so many bytes, in stretches of so many, are written past the cache: nothing would find them there."""
 
 
-PIECE = 256
+PIECE, WIDE_PIECE = 256, 128
 """Elements of a tile that are computed into the kernel's frame and then written past the cache: few, so that a core does
-both at once."""
+both at once; fewer in steps of ours, which ask for what comes."""
 
 ROW_PIECE = 1024
 """Elements of a row that rows are added up into, in the kernel's frame, before its elements are."""
@@ -298,8 +298,9 @@ class _Nested:
         if not s.streamed:
             self.elements(step, level, first, last, suffixes)
             return
-        with w.block(f"for p in range({first}, {last}, {PIECE}):"):
-            w(f"stop = smaller(p + {PIECE}, {last})")
+        piece = PIECE if step is None else WIDE_PIECE
+        with w.block(f"for p in range({first}, {last}, {piece}):"):
+            w(f"stop = smaller(p + {piece}, {last})")
             for k in s.streamed:  # into the kernel's frame first, then in one stretch past the cache
                 w(f"y{k}k = h{k} - p * {s.stores[k].itemsize}")
             self.elements(step, level, "p", "stop", suffixes)
@@ -336,7 +337,10 @@ class _Nested:
         if s.folds and (self.in_frame or not (self.inner_folded or s.partial)):
             return None
         kinds = [axes[self.inner] for axes in s.strides]
-        return step_of(s.map, s.loads, kinds[:n], kinds[n : n + m], [(c, d) for c, _, d in s.folds])
+        moved = [d.itemsize for d, kind in zip(s.map.inputs, kinds[:n], strict=False) if kind == "unit"]
+        past = sum(moved) + sum(d.itemsize for d in s.stores) if s.streamed else 0
+        folds = [(c, d) for c, _, d in s.folds]
+        return step_of(s.map, s.loads, kinds[:n], kinds[n : n + m], folds, past=past)
 
     def wide_loop(self, step: Step, level: str, first: str, last: str) -> None:
         """One row in vectors of ours; folds have a total in each lane, and what is beyond the end adds nothing."""
@@ -345,11 +349,13 @@ class _Nested:
             w(f"a{k} = each_{short(dtype)}_{step}({init})")
         with Parts(w, step, first, last) as parts:
             for i in self.moving:
+                parts.ahead(s.loads[i], f"x{i}{level}")
+            for i in self.moving:
                 parts.load(f"v{i}", s.loads[i], f"x{i}{level}")
             names = [f"v{i}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
-            values = print_lines(w, s.map, names)
+            values = print_lines(w, s.map, names, shares=step.shares)
             for k, dtype in enumerate(s.stores):
-                parts.store(k, dtype, f"y{k}{level}", values[k])
+                parts.store(k, short(dtype), f"y{k}{level}", values[k])
             for k, (combine, init, dtype) in enumerate(s.folds):
                 d, value = short(dtype), values[len(s.stores) + k]
                 w(f"a{k} = {folds.combined(combine, d, f'a{k}', f'kept_{d}_{step}(m, {value}, {init})')}")

@@ -52,6 +52,7 @@ from ..schedule import Buffer, Local, Loop, Phases, Ref
 from . import folds as folding
 from .lines import base, constant, constants, loader, print_lines, reads_stride
 from .source import Source
+from .steps import Parts, Step, step_of
 from .writer import Word, Writer, scalar_word
 
 
@@ -272,8 +273,12 @@ class _Printer:
         fixed = {i for i, o in enumerate(phase.loads) if o.inner[-1] == "zero"}
         for i in sorted(fixed):
             self.load(p, i, level, "0")
-        with w.block(f"for i in range(n{p}_{phase.depth - 1}):"):
-            self.lines(p, level, fixed)
+        size, step = f"n{p}_{phase.depth - 1}", self.step(p)
+        if step is not None:
+            self.wide_lines(p, step, level, size, fixed)
+        else:
+            with w.block(f"for i in range({size}):"):
+                self.lines(p, level, fixed)
         for block in reversed(loops):
             block.__exit__(None, None, None)
         for k, (name, (combine, _, target)) in enumerate(zip(folds, phase.folds, strict=True)):
@@ -307,6 +312,41 @@ class _Printer:
             self.store(p, k, o.access, names[n + k] + level, _index(names[n + k], o), results[k])
         for name, (combine, _, o), value in zip(names[n + m :], phase.folds, results[m:], strict=True):
             folding.take(w, name[1:], combine, o.access, value)
+
+    def step(self, p: int) -> Step | None:
+        """The step of a phase's rows where they run in vectors of ours."""
+        phase = self.phases[p]
+        dtypes = [phase.map.dtype(value) for value in phase.map.outputs[len(phase.stores) :]]
+        return step_of(
+            phase.map,
+            [o.access for o in phase.loads],
+            [o.inner[-1] for o in phase.loads],
+            [o.inner[-1] for o in phase.stores],
+            [(combine, dtype) for (combine, _, _), dtype in zip(phase.folds, dtypes, strict=True)],
+            rows=True,
+        )
+
+    def wide_lines(self, p: int, step: Step, level: str, size: str, fixed: set[int]) -> None:
+        """A row in vectors of ours; folds have a total in each lane, and what is beyond the end adds nothing."""
+        w, phase, names = self.w, self.phases[p], self.names[p]
+        n, m = len(phase.loads), len(phase.stores)
+        folds = list(zip(names[n + m :], phase.folds, strict=True))
+        for name, (_, init, o) in folds:
+            w(f"a{name[1:]} = each_{o.access}_{step}({init})")
+        with Parts(w, step, "0", size) as parts:
+            for i, o in enumerate(phase.loads):
+                if i not in fixed:
+                    parts.load("v" + names[i][1:], o.access, names[i] + level)
+            values = ["v" + name[1:] for name in names[:n]] + [f"s{p}_{k}" for k in range(len(phase.scalars))]
+            results = print_lines(w, phase.map, values, f"p{p}t", step.shares)
+            for k, o in enumerate(phase.stores):
+                parts.store(k, o.access, names[n + k] + level, results[k])
+            for (name, (combine, init, o)), value in zip(folds, results[m:], strict=True):
+                kept = f"kept_{o.access}_{step}(m, {value}, {init})"
+                w(f"a{name[1:]} = {folding.combined(combine, o.access, f'a{name[1:]}', kept)}")
+        for name, (combine, _, o) in folds:
+            w(f"v{name[1:]}_all = total_{combine}_{o.access}_{step}(a{name[1:]})")
+            folding.take(w, name[1:], combine, o.access, f"v{name[1:]}_all")
 
     def load(self, p: int, i: int, level: str, index: str) -> None:
         name, access = self.names[p][i], self.phases[p].loads[i].access

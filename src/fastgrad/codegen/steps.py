@@ -1,7 +1,8 @@
 """Which loops run in vectors of ours, and their text (`simd.wide` says what it means).
 
 A map with a line that fills the vector units is worth it: its vectors take turns, the rest is one step under a mask, and the
-functions may use tables in registers. Loops that wait for memory are LLVM's to vectorise.
+functions may use tables in registers. So is one that waits for the divider and may share its work out (`divider`). Loops
+that wait for memory are LLVM's to vectorise.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.aval import short
 from ..core.expr import SCALAR_ONLY, Map
 from ..core.loops import StrideKind
+from .divider import by_multiply_adds
 from .writer import Writer
 
 DEAR = frozenset(
@@ -21,15 +22,20 @@ DEAR = frozenset(
     | {"pow", "cbrt", "rsqrt", "erf", "ndtr", "gelu", "gelu_tanh"}
 )
 """Lines that take many instructions, one waiting for the other."""
+LONG = frozenset({"pow"})
+"""Lines whose constants leave no registers for a second vector."""
+DIVISIONS = frozenset({"div", "sqrt"})
+"""Lines for which there is one unit."""
 FEW = 2
 """With more such lines, which wait for each other too, a step is of four vectors rather than two."""
 
 
 class Step(NamedTuple):
-    """Elements of ``itemsize`` bytes in so many vectors."""
+    """Elements of ``itemsize`` bytes in so many vectors. ``shares``: of which lines how many vectors go by multiply-adds."""
 
     itemsize: int
     vectors: int
+    shares: dict[int, int]
 
     def __str__(self) -> str:
         return f"w{self.itemsize}x{self.vectors}"
@@ -41,14 +47,17 @@ def step_of(
     load_kinds: Sequence[StrideKind],
     store_kinds: Sequence[StrideKind],
     folds: Sequence[tuple[str, np.dtype]] = (),
+    rows: bool = False,
+    past: int = 0,
 ) -> Step | None:
     """The step of an inner loop; None where LLVM makes the vectors.
 
     ``loads`` are the names of what loads, the kinds those of the operands' strides along the loop, ``folds`` what combines
-    and the dtype of the total.
+    and the dtype of the total. ``rows``, which may be short, are in steps of one vector. ``past`` are
+    the bytes an element of a loop whose arrays are far larger than the cache.
     """
     ops = {line.op for line in lines.lines}
-    if not ops & DEAR or ops & SCALAR_ONLY:
+    if not ops & (DEAR | DIVISIONS) or ops & SCALAR_ONLY:
         return None
     if "run" in load_kinds or any(kind != "unit" for kind in store_kinds):
         return None
@@ -65,7 +74,17 @@ def step_of(
         for combine, d in folds
     ):
         return None
-    return Step(max(floats), 2 if sum(line.op in DEAR for line in lines.lines) <= FEW else 4)
+    itemsize, vectors = max(floats), 1 if rows else _vectors(lines)
+    fixed = [i for i in range(len(lines.inputs)) if i >= len(loads) or load_kinds[i] == "zero"]
+    shares = by_multiply_adds(lines, itemsize, vectors, fixed, past)
+    return Step(itemsize, vectors, shares) if ops & DEAR or shares else None
+
+
+def _vectors(lines: Map) -> int:
+    """How many vectors of a step take turns."""
+    if any(line.op in LONG for line in lines.lines):
+        return 1
+    return 2 if sum(line.op in DEAR for line in lines.lines) <= FEW else 4
 
 
 class Parts:
@@ -88,10 +107,14 @@ class Parts:
         self.inner.__exit__(None, None, None)
         self.outer.__exit__(None, None, None)
 
+    def ahead(self, access: str, address: str) -> None:
+        """``ahead_f32_w4x2(x0k, i)``"""
+        self.w(f"ahead_{access.removeprefix('load_')}_{self.step}({address}, i)")
+
     def load(self, name: str, access: str, address: str) -> None:
         """``v0 = load_f32_w4x2(x0k, i, m)``"""
         self.w(f"{name} = {access}_{self.step}({address}, i, m)")
 
-    def store(self, k: int, dtype: np.dtype, address: str, value: str) -> None:
+    def store(self, k: int, dtype: str, address: str, value: str) -> None:
         """``store0_f32_w4x2(y0k, i, m, t0)``"""
-        self.w(f"store{k}_{short(dtype)}_{self.step}({address}, i, m, {value})")
+        self.w(f"store{k}_{dtype}_{self.step}({address}, i, m, {value})")

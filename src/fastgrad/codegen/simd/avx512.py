@@ -16,8 +16,9 @@ from . import vec
 
 I32 = ir.IntType(32)
 REGISTER_BITS = 512
-_CURRENT_ROUNDING = 4
+_CURRENT_ROUNDING, _UPWARD = 4, 2 | 8
 _KEEP_SIGN_LEAST_MAGNITUDE = 2
+_ORDERED = 7
 _THREE_QUARTERS, _NAN_BELOW_ZERO = 0b11, 0b10 << 2
 
 
@@ -27,7 +28,8 @@ def available(t: ir.Type) -> bool:
     return filled and all(cpu_features().get(name, False) for name in ("avx512f", "avx512dq", "avx512vl"))
 
 
-def _pieces(b: ir.IRBuilder, x: ir.Value) -> list[ir.Value]:
+def pieces(b: ir.IRBuilder, x: ir.Value) -> list[ir.Value]:
+    """The registers of a vector."""
     n = REGISTER_BITS // vec.width(x.type)
     if vec.lanes(x.type) == n:
         return [x]
@@ -38,7 +40,8 @@ def _pieces(b: ir.IRBuilder, x: ir.Value) -> list[ir.Value]:
     ]
 
 
-def _joined(b: ir.IRBuilder, parts: Sequence[ir.Value]) -> ir.Value:
+def joined(b: ir.IRBuilder, parts: Sequence[ir.Value]) -> ir.Value:
+    """Registers, a power of two of them, as one vector."""
     parts = list(parts)
     while len(parts) > 1:
         n = 2 * vec.lanes(parts[0].type)
@@ -50,15 +53,15 @@ def _joined(b: ir.IRBuilder, parts: Sequence[ir.Value]) -> ir.Value:
 def _each(b: ir.IRBuilder, name: str, arguments: Callable[..., list[ir.Value]], *xs: ir.Value) -> ir.Value:
     """``llvm.x86.avx512.<name>`` on each register of ``xs``."""
     results = []
-    for pieces in zip(*(_pieces(b, x) for x in xs), strict=True):
-        args = arguments(*pieces)
+    for registers in zip(*(pieces(b, x) for x in xs), strict=True):
+        args = arguments(*registers)
         full = f"llvm.x86.avx512.{name}"
         function = b.module.globals.get(full)
         if function is None:
-            kind = ir.FunctionType(pieces[0].type, [a.type for a in args])
+            kind = ir.FunctionType(registers[0].type, [a.type for a in args])
             function = ir.Function(b.module, kind, full)
         results.append(b.call(function, args))
-    return _joined(b, results)
+    return joined(b, results)
 
 
 def _letter(t: ir.Type) -> str:
@@ -120,6 +123,27 @@ def clamp(b: ir.IRBuilder, x: ir.Value, bound: float) -> ir.Value:
     )
 
 
+def inverse_estimate(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """1 / x to 14 bits, with the special values of the true one (``vrcp14``); infinite below 2**-128."""
+    return _each(
+        b,
+        f"rcp14.p{_letter(x.type)}.512",
+        lambda x: [x, ir.Constant(x.type, None), _all(x.type)],
+        x,
+    )
+
+
+def numbers(b: ir.IRBuilder, x: ir.Value, among: ir.Value) -> ir.Value:
+    """Which lanes of one register are not NaN, of those ``among``: a comparison under a mask (``vcmpps``)."""
+    full = f"mask.cmp.p{_letter(x.type)}.512"
+    return _call(b, full, among.type, [x, x, I32(_ORDERED), among, I32(_CURRENT_ROUNDING)])
+
+
+def fma_up(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+    """x * y + z, rounded upward."""
+    return _each(b, f"vfmadd.p{_letter(x.type)}.512", lambda *xs: [*xs, I32(_UPWARD)], x, y, z)
+
+
 def root_estimate(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """1 / sqrt(x) to 14 bits, with the special values of the true one (``vrsqrt14``)."""
     return _each(
@@ -142,14 +166,14 @@ def look_up(b: ir.IRBuilder, table: Sequence[float], index: ir.Value) -> ir.Valu
     letter = _letter(register)
     if len(halves) == 1:
         results = [
-            _call(b, f"permvar.{letter}f.512", register, [halves[0], piece]) for piece in _pieces(b, index)
+            _call(b, f"permvar.{letter}f.512", register, [halves[0], piece]) for piece in pieces(b, index)
         ]
     else:
         results = [
             _call(b, f"vpermi2var.p{letter}.512", register, [halves[0], piece, halves[1]])
-            for piece in _pieces(b, index)
+            for piece in pieces(b, index)
         ]
-    return _joined(b, results)
+    return joined(b, results)
 
 
 def _call(b: ir.IRBuilder, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:

@@ -25,7 +25,7 @@ from numba.np.numpy_support import from_dtype
 
 from ...core.aval import DTYPES, short
 from ...core.expr import op_name
-from . import extrema, lines, math, streaming, variants, wide
+from . import avx512, division, extrema, lines, math, streaming, variants, wide
 
 I64 = ir.IntType(64)
 _DEAR = math.UNARY.keys() | math.BINARY.keys() | {"max", "min"}
@@ -121,8 +121,11 @@ def _accumulate(dtype: np.dtype) -> Callable:
     return accumulate
 
 
-def _line(op: str) -> Callable:
-    """The scalar op ``op`` as a function of typed scalars; comparisons give bool, the rest their operands' dtype."""
+def _line(op: str, registers: int = 0) -> Callable:
+    """The scalar op ``op`` as a function of typed scalars; comparisons give bool, the rest their operands' dtype.
+
+    Of a wide division so many ``registers`` go by multiply-adds.
+    """
 
     def rule(typingctx, *args):  # type: ignore[no-untyped-def]
         dtypes, n = tuple(_dtype_of(a) for a in args), _lanes(*args)
@@ -131,7 +134,10 @@ def _line(op: str) -> Callable:
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
             if op in _DEAR:
                 variants.attribute(builder.function, '"prefer-vector-width"="512"')
-            return lines.emit(op, builder, [wide.splat(builder, v, n) for v in values], dtypes, out)
+            values = [wide.splat(builder, v, n) for v in values]
+            if registers and avx512.available(values[0].type):
+                return division.BY_MULTIPLY_ADDS[op](builder, *values, registers)
+            return lines.emit(op, builder, values, dtypes, out)
 
         return wide.numba_type(out, n)(*args), codegen
 
@@ -283,10 +289,12 @@ def streamed(typingctx):  # type: ignore[no-untyped-def]
 
 
 _ACCESS = re.compile(r"\b(load|store(\d+))_([a-z]+\d*)_phase(\d+)\b")
+_DIVISION = re.compile(r"\b(div|sqrt)_fma(\d)\b")
 
 
 def accesses(text: str, jit: bool) -> dict[str, Any]:
-    """The loads and stores of a text's later phases, ``store0_f32_phase2``, and of wide loops: too many to bind them all."""
+    """The loads and stores of a text's later phases, ``store0_f32_phase2``, of wide loops, and divisions in part by
+    multiply-adds, ``div_fma1``: too many to bind them all."""
     found = wide.names(text, jit_namespace() if jit else python_namespace(), jit)
     by_name = {short(dtype): dtype for dtype in DTYPES}
     for match in _ACCESS.finditer(text):
@@ -297,6 +305,9 @@ def accesses(text: str, jit: bool) -> dict[str, Any]:
             found[match[0]] = _load(by_name[d], 0, int(phase))
         else:
             found[match[0]] = _store(by_name[d], int(k), int(phase))
+    for match in _DIVISION.finditer(text):
+        op, registers = match.groups()
+        found[match[0]] = _line(op, int(registers)) if jit else python_namespace()[op]
     return found
 
 

@@ -126,10 +126,11 @@ def exp(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return avx512.scale(b, _powers(b, j, r, _EXP[vec.width(x.type)]), n)
 
 
-def exp2(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """2**x, exact where x is whole."""
+def exp2(b: ir.IRBuilder, x: ir.Value, rest: ir.Value | None = None) -> ir.Value:
+    """2**x, exact where x is whole; or 2**(x + rest)."""
     n, j = _sixteenths(b, x)
-    r = avx512.clamp(b, vec.sub(b, x, n), 0.04)
+    r = vec.sub(b, x, n)
+    r = avx512.clamp(b, r if rest is None else vec.add(b, r, rest), 0.04)
     return avx512.scale(b, _powers(b, j, r, _EXP2[vec.width(x.type)]), n)
 
 
@@ -141,7 +142,7 @@ def sigmoid(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 # Logarithms: x = 2**k m, m of [3/4, 3/2); log(x) = k log(2) - log(1/c) + log(1 + r), r = m/c - 1, and c = 1 around 1.
 
 
-def _reduced(b: ir.IRBuilder, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+def reduced(b: ir.IRBuilder, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     """k, m and the number of m's interval in the tables. k is -inf for 0, inf for inf, and m NaN below 0."""
     m = avx512.mantissa(b, x, around_one=True)
     k = vec.sub(b, avx512.exponent(b, x), avx512.exponent(b, m))
@@ -166,7 +167,7 @@ def _logarithm(b: ir.IRBuilder, base: _Base, k: ir.Value, index: ir.Value, r: ir
 
 
 def _log(b: ir.IRBuilder, x: ir.Value, base: _Base) -> ir.Value:
-    k, m, index = _reduced(b, x)
+    k, m, index = reduced(b, x)
     r = vec.fma(b, m, avx512.look_up(b, base.inverses, index), vec.const(x.type, -1.0))
     return _logarithm(b, base, k, index, r)
 
@@ -189,7 +190,7 @@ def log10(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 def log1p(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """log(1 + x): k and c are those of 1 + x rounded, r = 2**-k x/c + (2**-k/c - 1) of x itself."""
     one = vec.const(x.type, 1.0)
-    k, _, index = _reduced(b, vec.add(b, x, one))
+    k, _, index = reduced(b, vec.add(b, x, one))
     inverse, down = avx512.look_up(b, _LOG.inverses, index), b.fneg(k)
     rest = vec.fma(b, avx512.scale(b, one, down), inverse, b.fneg(one))  # exact where k = 0
     r = vec.fma(b, avx512.scale(b, x, down), inverse, rest)

@@ -21,12 +21,18 @@ import numpy as np
 from llvmlite import ir
 
 from ...core import error_function as plain
-from . import avx512, error_function, exponential, logarithm, lookup, power, trigonometric, vec
+from . import avx512, error_function, exponential, logarithm, lookup, power, table_power, trigonometric, vec
 
 FLOAT64_IN_FLOAT32 = frozenset({"fastgrad.sin.far.f32", "fastgrad.cos.far.f32"})
 """The functions that compute in float64 for float32 arguments: sines of arguments from 2**17 on, a lane at a time."""
 
-BINARY: dict[str, Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value]] = {"pow": power.pow}
+
+def _pow(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    by_table = vec.width(x.type) == 32 and avx512.available(x.type)
+    return (table_power if by_table else power).pow(b, x, y)
+
+
+BINARY: dict[str, Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value]] = {"pow": _pow}
 _GENERAL: dict[str, Callable[[ir.IRBuilder, ir.Value], ir.Value]] = {
     "exp": exponential.exp,
     "exp2": exponential.exp2,

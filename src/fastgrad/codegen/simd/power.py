@@ -69,10 +69,10 @@ def pow(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     exponent = vec.at_least(b, vec.at_most(b, exponent, limit), -limit)
     n, moved = nearest(b, exponent)
     result = scale(b, exp2_fraction(b, vec.add(b, vec.sub(b, exponent, n), rest)), to_integer(b, moved))
-    return _pow_specials(b, x, y, magnitude, result)
+    return with_specials(b, x, y, magnitude, result)
 
 
-def _pow_specials(
+def with_specials(
     b: ir.IRBuilder, x: ir.Value, y: ir.Value, magnitude: ir.Value, result: ir.Value
 ) -> ir.Value:
     """The sign of odd whole exponents; NaN for other powers of negative numbers; 1 for x**0, 1**y and (-1)**inf."""

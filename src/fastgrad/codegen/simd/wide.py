@@ -7,6 +7,9 @@
             t0 = tanh(v0)
             store0_f32_w4x2(y0k, i, m, t0)
 
+Loops over nests ask with ``ahead_f32_w4x2(x0k, i)`` for what a later step will load: a core looks ahead by as many
+instructions as it holds, which is some ten vectors of such a loop, too few where arrays are in memory.
+
 A fold keeps a total in each lane, from ``each_f32_w4x2(neutral)`` on; lanes beyond the end add ``kept_f32_w4x2(m, value,
 neutral)``, and ``total_add_f32_w4x2(a0)`` is that of all lanes, halves with halves.
 
@@ -32,9 +35,11 @@ from ..target import cpu_features
 from . import blocks, lines, variants, vec
 
 _NAME = re.compile(
-    r"\b(?:(mask|begin|end|step)|(load|store(\d+)|each|kept|total_[a-z]+)_([a-z]+\d*))_w(\d)x(\d)\b"
+    r"\b(?:(mask|begin|end|step)|(load|ahead|store(\d+)|each|kept|total_[a-z]+)_([a-z]+\d*))_w(\d)x(\d)\b"
 )
 VECTOR_BYTES = 64
+AHEAD_BYTES = 2 << 10
+"""How far ahead of a step `ahead` asks for memory."""
 
 
 class Wide(types.Type):
@@ -94,6 +99,23 @@ def _load(dtype: np.dtype, n: int) -> Callable:
         return result(types.int64, types.int64, types.int64), codegen
 
     return load
+
+
+@cache
+def _ahead(dtype: np.dtype, n: int) -> Callable:
+    """Ask for the lines that a step loads ``AHEAD_BYTES`` further on."""
+
+    @intrinsic
+    def ahead(typingctx, address, index):  # type: ignore[no-untyped-def]
+        def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
+            at = b.add(args[0], b.mul(args[1], ir.IntType(64)(dtype.itemsize)))
+            for line in range(0, n * dtype.itemsize, VECTOR_BYTES):
+                blocks.fetch(b, b.add(at, ir.IntType(64)(AHEAD_BYTES + line)), level=1)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), codegen
+
+    return ahead
 
 
 @cache
@@ -214,7 +236,8 @@ def names(text: str, scalar: dict[str, Any], jit: bool) -> dict[str, Any]:
 def _access(name: str, stores: bool, dtype: np.dtype, n: int) -> Callable:
     if name.startswith("total_"):
         return _total(name.removeprefix("total_"), dtype, n)
-    return _store(dtype, n) if stores else {"load": _load, "each": _each, "kept": _kept}[name](dtype, n)
+    makers = {"load": _load, "ahead": _ahead, "each": _each, "kept": _kept}
+    return _store(dtype, n) if stores else makers[name](dtype, n)
 
 
 @cache
@@ -224,6 +247,8 @@ def _one_element(name: str, stores: bool, access: Callable | None) -> Callable:
         return lambda value: value
     if name == "kept":
         return lambda mask, value, neutral: value
+    if name == "ahead":
+        return lambda address, index: None
     assert access is not None
     if stores:
         return lambda address, index, mask, value: access(address, index, value)
