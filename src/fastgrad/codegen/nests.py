@@ -37,20 +37,12 @@ import numpy as np
 from ..core.aval import short
 from ..core.expr import Map
 from ..core.loops import StrideKind
-from ..schedule import Loop, Nest, nest
-from . import folds
+from ..schedule import Loop, nest
+from . import folds, past
 from .lines import base, constant, constants, loader, print_lines, reads_stride
 from .source import Source
 from .steps import Parts, Step, step_of
 from .writer import Word, Writer, scalar_word
-
-STREAM_BYTES, STRETCH_BYTES = 32 << 20, 4 << 10
-"""Results of so many bytes, in stretches of so many, are written past the cache: nothing would find them there."""
-
-
-PIECE = 256
-"""Elements of a tile that are computed into the kernel's frame and then written past the cache: few, so that a core does
-both at once."""
 
 ROW_PIECE = 1024
 """Elements of a row that rows are added up into, in the kernel's frame, before its elements are."""
@@ -73,12 +65,14 @@ class Structure(NamedTuple):
     folds: tuple[tuple[str, str, np.dtype], ...]  # combine, printed neutral element, dtype
     strides: tuple[tuple[StrideKind, ...], ...]  # of each operand along each axis
     streamed: tuple[int, ...] = ()  # stores that go past the cache
+    pieces: past.Pieces | None = None  # in which pieces they do
     parts: bool = False  # each tile folds a stretch of rows
 
 
 def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
     """The kernel of a loop nest; the stores numbered ``apart`` overwrite no operand."""
     n = nest(loop)
+    streamed = tuple(k for k in apart if past.streams(loop, n, k))
     refs = [*loop.loads, *loop.stores, *(f.ref for f in loop.folds)]
     structure = Structure(
         loop.map,
@@ -91,7 +85,8 @@ def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
         tuple(r.buffer.dtype for r in loop.stores),
         tuple((f.combine, constant(f.init), f.ref.buffer.dtype) for f in loop.folds),
         tuple(tuple(axis.kind for axis in axes) for axes in n.operands),
-        tuple(k for k in apart if _streams(loop, n, k)),
+        streamed,
+        past.pieces(loop, n, streamed),
         n.share > 0,
     )
     words: list[Word] = [*map(base, refs), *n.sizes]
@@ -104,13 +99,6 @@ def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
     if structure.parts:
         words += [n.share, *(f.ref.layout.axes[0].stride * f.ref.buffer.dtype.itemsize for f in loop.folds)]
     return Source(loop, _loop_text(structure), tuple(words), n.tiles)
-
-
-def _streams(loop: Loop, n: Nest, k: int) -> bool:
-    """Whether store ``k`` goes past the cache: a map's, far larger than a cache, in long stretches."""
-    size, axis = loop.stores[k].buffer.dtype.itemsize, n.operands[len(loop.loads) + k][-1]
-    map_alone = "R" not in n.kinds and axis.kind == "unit"
-    return map_alone and loop.stores[k].nbytes >= STREAM_BYTES and n.sizes[-1] * size >= STRETCH_BYTES
 
 
 @lru_cache(maxsize=1024)  # equal steps are printed once
@@ -295,17 +283,15 @@ class _Nested:
                 if i not in self.moving:
                     w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, 0)")
         step = self.step() if rows == 1 else None
-        if not s.streamed:
+        if s.pieces is None:
             self.elements(step, level, first, last, suffixes)
             return
-        with w.block(f"for p in range({first}, {last}, {PIECE}):"):
-            w(f"stop = smaller(p + {PIECE}, {last})")
+        with past.in_turn(w, first, last, s.pieces):
             for k in s.streamed:  # into the kernel's frame first, then in one stretch past the cache
                 w(f"y{k}k = h{k} - p * {s.stores[k].itemsize}")
             self.elements(step, level, "p", "stop", suffixes)
-            for k in s.streamed:
-                size = s.stores[k].itemsize
-                w(f"stream(o{k} + p * {size}, h{k}, (stop - p) * {size})")
+            for number, k in enumerate(s.streamed):
+                past.copy_out(w, s.pieces, k, number, s.stores[k].itemsize, level)
 
     def elements(self, step: Step | None, level: str, first: str, last: str, suffixes: Sequence[str]) -> None:
         """The loop over the inner axis itself: in vectors of ours, or one that LLVM makes vectors of."""
