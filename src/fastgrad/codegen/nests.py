@@ -67,6 +67,7 @@ class Structure(NamedTuple):
     streamed: tuple[int, ...] = ()  # stores that go past the cache
     pieces: past.Pieces | None = None  # in which pieces they do
     parts: bool = False  # each tile folds a stretch of rows
+    waits: bool = False  # a fold that waits for memory
 
 
 def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
@@ -88,6 +89,7 @@ def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
         streamed,
         past.pieces(loop, n, streamed),
         n.share > 0,
+        past.waits(loop, n),
     )
     words: list[Word] = [*map(base, refs), *n.sizes]
     inner = len(n.sizes) - 1
@@ -204,7 +206,7 @@ class _Nested:
             return
         for k, (combine, init, dtype) in enumerate(s.folds):
             folds.begin(self.w, k, combine, short(dtype), init)
-        if self.inner_folded and outer and not s.stores and self.step() is None:
+        if self.inner_folded and outer and not s.stores and (self.step() is None or s.waits):
             self.row_of_rows(outer)
         else:
             self.over_rows(outer, *(("0", f"n{self.inner}") if self.inner_folded else ("first", "last")), 1)
@@ -322,27 +324,27 @@ class _Nested:
         if s.folds and (self.in_frame or not (self.inner_folded or s.partial)):
             return None
         kinds = [axes[self.inner] for axes in s.strides]
-        return step_of(s.map, s.loads, kinds[:n], kinds[n : n + m], [(c, d) for c, _, d in s.folds])
+        folded = [(c, d) for c, _, d in s.folds]
+        return step_of(s.map, s.loads, kinds[:n], kinds[n : n + m], folded, s.waits)
 
     def wide_loop(self, step: Step, level: str, first: str, last: str) -> None:
         """One row in vectors of ours; folds have a total in each lane, and what is beyond the end adds nothing."""
         w, s = self.w, self.s
-        for k, (_, init, dtype) in enumerate(s.folds):
-            w(f"a{k} = each_{short(dtype)}_{step}({init})")
+        for k, (combine, init, dtype) in enumerate(s.folds):
+            folds.begin_lanes(w, k, combine, short(dtype), init, step)
         with Parts(w, step, first, last) as parts:
             for i in self.moving:
                 parts.load(f"v{i}", s.loads[i], f"x{i}{level}")
+                if s.waits:
+                    parts.ahead(s.loads[i], f"x{i}{level}")
             names = [f"v{i}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
             values = print_lines(w, s.map, names)
             for k, dtype in enumerate(s.stores):
                 parts.store(k, dtype, f"y{k}{level}", values[k])
             for k, (combine, init, dtype) in enumerate(s.folds):
-                d, value = short(dtype), values[len(s.stores) + k]
-                w(f"a{k} = {folds.combined(combine, d, f'a{k}', f'kept_{d}_{step}(m, {value}, {init})')}")
+                folds.take_lanes(w, k, combine, short(dtype), values[len(s.stores) + k], init, step)
         for k, (combine, _, dtype) in enumerate(s.folds):
-            d = short(dtype)
-            w(f"v{k}_all = total_{combine}_{d}_{step}(a{k})")
-            folds.take(w, k, combine, d, f"v{k}_all")
+            folds.join_lanes(w, k, combine, short(dtype), step)
 
     def store(self, k: int, level: str = "k") -> str:
         """``store0_f32(y0k, i`` : the opening of store number ``k``, folds' targets counted after the stores."""

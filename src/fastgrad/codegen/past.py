@@ -39,6 +39,8 @@ MOST_AHEAD = 4
 """Operands asked for beside each result: `simd.intrinsics` has so many ways to copy."""
 LONG_ROW = 16
 """Rows of so many pages are asked for ahead whatever follows them."""
+LEAST_ROW, MOST_LINES = 64, 8
+"""Elements that a fold adds up into one, at least, and lines before that, at most, where it asks for memory ahead."""
 
 
 class Pieces(NamedTuple):
@@ -55,6 +57,13 @@ def streams(loop: Loop, n: Nest, k: int) -> bool:
     size, axis = loop.stores[k].buffer.dtype.itemsize, n.operands[len(loop.loads) + k][-1]
     map_alone = "R" not in n.kinds and axis.kind == "unit"
     return map_alone and loop.stores[k].nbytes >= STREAM_BYTES and n.sizes[-1] * size >= STRETCH_BYTES
+
+
+def waits(loop: Loop, n: Nest) -> bool:
+    """Whether a loop is a fold into numbers that reads far more than a cache holds, and little else."""
+    if loop.stores or not loop.folds or n.sizes[-1] < LEAST_ROW or len(loop.map.lines) > MOST_LINES:
+        return False
+    return sum(ref.nbytes for ref in loop.loads) >= STREAM_BYTES
 
 
 def pieces(loop: Loop, n: Nest, streamed: tuple[int, ...]) -> Pieces | None:

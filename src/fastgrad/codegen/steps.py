@@ -1,7 +1,8 @@
 """Which loops run in vectors of ours, and their text (`simd.wide` says what it means).
 
 A map with a line that fills the vector units is worth it: its vectors take turns, the rest is one step under a mask, and the
-functions may use tables in registers. Loops that wait for memory are LLVM's to vectorise.
+functions may use tables in registers. So is a fold out of cache, in which only a loop of ours asks for lines ahead. Other
+loops are LLVM's to vectorise.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ DEAR = frozenset(
 )
 """Lines that take many instructions, one waiting for the other."""
 FEW = 2
-"""With more such lines, which wait for each other too, a step is of four vectors rather than two."""
+"""With more such lines, which wait for each other too, a step is of four vectors rather than two; with none, of one: a
+prefetcher follows what a single load reads better than what several read by turns."""
 
 
 class Step(NamedTuple):
@@ -41,14 +43,15 @@ def step_of(
     load_kinds: Sequence[StrideKind],
     store_kinds: Sequence[StrideKind],
     folds: Sequence[tuple[str, np.dtype]] = (),
+    waits: bool = False,
 ) -> Step | None:
     """The step of an inner loop; None where LLVM makes the vectors.
 
     ``loads`` are the names of what loads, the kinds those of the operands' strides along the loop, ``folds`` what combines
-    and the dtype of the total.
+    and the dtype of the total; ``waits`` says that the loop waits for memory.
     """
     ops = {line.op for line in lines.lines}
-    if not ops & DEAR or ops & SCALAR_ONLY:
+    if not (ops & DEAR or waits) or ops & SCALAR_ONLY:
         return None
     if "run" in load_kinds or any(kind != "unit" for kind in store_kinds):
         return None
@@ -65,7 +68,8 @@ def step_of(
         for combine, d in folds
     ):
         return None
-    return Step(max(floats), 2 if sum(line.op in DEAR for line in lines.lines) <= FEW else 4)
+    dear = sum(line.op in DEAR for line in lines.lines)
+    return Step(max(floats), (2 if dear <= FEW else 4) if dear else 1)
 
 
 class Parts:
@@ -91,6 +95,10 @@ class Parts:
     def load(self, name: str, access: str, address: str) -> None:
         """``v0 = load_f32_w4x2(x0k, i, m)``"""
         self.w(f"{name} = {access}_{self.step}({address}, i, m)")
+
+    def ahead(self, access: str, address: str) -> None:
+        """``ahead_f32_w4x4(x0k, i)``"""
+        self.w(f"{access.replace('load', 'ahead')}_{self.step}({address}, i)")
 
     def store(self, k: int, dtype: np.dtype, address: str, value: str) -> None:
         """``store0_f32_w4x2(y0k, i, m, t0)``"""

@@ -6,6 +6,8 @@ makes many independent maxima of one fold), and NaN is kept apart: as the larges
 infinity's or less where there is none, or asked for two values at once. Which of -0.0 and 0.0 is the larger is left
 open, as NumPy leaves it.
 
+``max_any`` and ``nan_bits`` also serve vectors of ours (`simd.wide`), whose totals are lanes.
+
 A value that nnan makes poison meets one ``select`` alone, which then chooses NaN in its place.
 """
 
@@ -21,7 +23,7 @@ from numba.core.types import boolean
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from . import lines, variants, vec
+from . import lines, variants, vec, wide
 
 ORDER = {"max": ">", "min": "<"}
 FLOATS: dict[str, np.dtype] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
@@ -42,11 +44,12 @@ def _any(dtype: np.dtype, order: str) -> Callable:
     def any_(typingctx, total, value):  # type: ignore[no-untyped-def]
         def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
             variants.attribute(b.function, '"prefer-vector-width"="512"')
-            flags = ("nnan", "nsz")
-            beats = b.fcmp_ordered(order, args[1], args[0], flags=flags)
-            return b.select(beats, args[1], args[0], flags=flags)
+            flags, value = ("nnan", "nsz"), wide.splat(b, args[1], n)
+            beats = b.fcmp_ordered(order, value, args[0], flags=flags)
+            return b.select(beats, value, args[0], flags=flags)
 
-        return type_(type_, type_), codegen
+        n = total.lanes if isinstance(total, wide.Wide) else 1
+        return (total(total, value) if n > 1 else type_(type_, type_)), codegen
 
     return any_
 
@@ -87,11 +90,12 @@ def _nan_bits(dtype: np.dtype) -> Callable:
     @intrinsic
     def nan_bits(typingctx, total, value):  # type: ignore[no-untyped-def]
         def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-            size = vec.to_bits(b, args[1])
-            size = b.and_(size, ir.Constant(size.type, (1 << (8 * dtype.itemsize - 1)) - 1))
+            size = vec.to_bits(b, wide.splat(b, args[1], n))
+            size = b.and_(size, vec.const(size.type, (1 << (8 * dtype.itemsize - 1)) - 1))
             return lines.emit("max", b, [args[0], size], (_unsigned(dtype),) * 2, _unsigned(dtype))
 
-        return bits(bits, type_), codegen
+        n = total.lanes if isinstance(total, wide.Wide) else 1
+        return (total(total, value) if n > 1 else bits(bits, type_)), codegen
 
     return nan_bits
 

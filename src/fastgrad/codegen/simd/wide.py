@@ -8,7 +8,8 @@
             store0_f32_w4x2(y0k, i, m, t0)
 
 A fold keeps a total in each lane, from ``each_f32_w4x2(neutral)`` on; lanes beyond the end add ``kept_f32_w4x2(m, value,
-neutral)``, and ``total_add_f32_w4x2(a0)`` is that of all lanes, halves with halves.
+neutral)``, and ``total_add_f32_w4x2(a0)`` is that of all lanes, halves with halves. ``ahead_f32_w4x2(x0k, i)`` asks for the
+lines of a step some way on.
 
 The values are Numba values of the type `Wide`, which LLVM knows as ``<32 x float>`` and takes apart into registers: one
 instruction of each vector in turn, so that no vector's chain of dependent steps is waited for. The lines are those of a
@@ -32,9 +33,11 @@ from ..target import cpu_features
 from . import blocks, lines, variants, vec
 
 _NAME = re.compile(
-    r"\b(?:(mask|begin|end|step)|(load|store(\d+)|each|kept|total_[a-z]+)_([a-z]+\d*))_w(\d)x(\d)\b"
+    r"\b(?:(mask|begin|end|step)|(load|store(\d+)|each|kept|ahead|total_[a-z]+)_([a-z]+\d*))_w(\d)x(\d)\b"
 )
 VECTOR_BYTES = 64
+AHEAD_BYTES = 8 << 10
+"""How far on lines are asked for."""
 
 
 class Wide(types.Type):
@@ -137,6 +140,26 @@ def _kept(dtype: np.dtype, n: int) -> Callable:
 
 
 @cache
+def _ahead(dtype: np.dtype, n: int) -> Callable:
+    @intrinsic
+    def ahead(typingctx, address, index):  # type: ignore[no-untyped-def]
+        def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
+            i64 = ir.IntType(64)
+            at = b.add(args[0], b.mul(args[1], i64(dtype.itemsize)))
+            for line in range(0, n * dtype.itemsize, VECTOR_BYTES):
+                blocks.fetch(b, b.add(at, i64(AHEAD_BYTES + line)))
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), codegen
+
+    return ahead
+
+
+_ANY = {"most": ">", "least": "<"}
+"""Totals of what is no NaN."""
+
+
+@cache
 def _total(combine: str, dtype: np.dtype, n: int) -> Callable:
     """Halves are combined with halves, in the same order always."""
 
@@ -152,7 +175,10 @@ def _total(combine: str, dtype: np.dtype, n: int) -> Callable:
                     b.shuffle_vector(x, undefined, ir.Constant(number, list(range(k, k + count))))
                     for k in (0, count)
                 )
-                x = lines.emit(combine, b, [low, high], (dtype, dtype), dtype)
+                if combine in _ANY:
+                    x = b.select(b.fcmp_ordered(_ANY[combine], high, low), high, low)
+                else:
+                    x = lines.emit(combine, b, [low, high], (dtype, dtype), dtype)
             return b.extract_element(x, ir.IntType(32)(0))
 
         return numba_type(dtype, 1)(lanes), codegen
@@ -214,7 +240,11 @@ def names(text: str, scalar: dict[str, Any], jit: bool) -> dict[str, Any]:
 def _access(name: str, stores: bool, dtype: np.dtype, n: int) -> Callable:
     if name.startswith("total_"):
         return _total(name.removeprefix("total_"), dtype, n)
-    return _store(dtype, n) if stores else {"load": _load, "each": _each, "kept": _kept}[name](dtype, n)
+    return (
+        _store(dtype, n)
+        if stores
+        else {"load": _load, "each": _each, "kept": _kept, "ahead": _ahead}[name](dtype, n)
+    )
 
 
 @cache
@@ -224,6 +254,8 @@ def _one_element(name: str, stores: bool, access: Callable | None) -> Callable:
         return lambda value: value
     if name == "kept":
         return lambda mask, value, neutral: value
+    if name == "ahead":
+        return lambda address, index: None
     assert access is not None
     if stores:
         return lambda address, index, mask, value: access(address, index, value)
