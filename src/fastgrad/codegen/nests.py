@@ -284,7 +284,7 @@ class _Nested:
             for i in range(len(s.loads)):
                 if i not in self.moving:
                     w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, 0)")
-        step = self.step() if rows == 1 else None
+        step = self.step() if rows == 1 or s.waits else None
         if s.pieces is None:
             self.elements(step, level, first, last, suffixes)
             return
@@ -297,6 +297,9 @@ class _Nested:
 
     def elements(self, step: Step | None, level: str, first: str, last: str, suffixes: Sequence[str]) -> None:
         """The loop over the inner axis itself: in vectors of ours, or one that LLVM makes vectors of."""
+        if step is not None and self.into_elements():
+            self.wide_columns(step, level, first, last, suffixes)
+            return
         if step is not None:
             self.wide_loop(step, level, first, last)
             return
@@ -319,9 +322,9 @@ class _Nested:
             self.fold(k, [values[len(s.stores) + k] for values in each])
 
     def step(self) -> Step | None:
-        """The step of the inner loop where it runs in vectors of ours: of a map, or a fold into scalars."""
+        """The step of the inner loop where it runs in vectors of ours: of a map, of a fold into scalars, or out of cache."""
         s, n, m = self.s, len(self.s.loads), len(self.s.stores)
-        if s.folds and (self.in_frame or not (self.inner_folded or s.partial)):
+        if self.into_elements() and not s.waits:
             return None
         kinds = [axes[self.inner] for axes in s.strides]
         folded = [(c, d) for c, _, d in s.folds]
@@ -336,7 +339,7 @@ class _Nested:
             for i in self.moving:
                 parts.load(f"v{i}", s.loads[i], f"x{i}{level}")
                 if s.waits:
-                    parts.ahead(s.loads[i], f"x{i}{level}")
+                    parts.ahead(s.loads[i], f"x{i}{level} + {past.AHEAD_BYTES}")
             names = [f"v{i}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
             values = print_lines(w, s.map, names)
             for k, dtype in enumerate(s.stores):
@@ -345,6 +348,26 @@ class _Nested:
                 folds.take_lanes(w, k, combine, short(dtype), values[len(s.stores) + k], init, step)
         for k, (combine, _, dtype) in enumerate(s.folds):
             folds.join_lanes(w, k, combine, short(dtype), step)
+
+    def into_elements(self) -> bool:
+        """Whether the inner loop folds into elements of memory."""
+        return bool(self.s.folds) and (self.in_frame or not (self.inner_folded or self.s.partial))
+
+    def wide_columns(self, step: Step, level: str, first: str, last: str, suffixes: Sequence[str]) -> None:
+        """A row or several into elements, in vectors of ours: one of each row at a time."""
+        w, s = self.w, self.s
+        with Parts(w, step, first, last) as parts:
+            each = []
+            for row, c in enumerate(suffixes):
+                for i in self.moving:
+                    parts.load(f"v{i}{c}", s.loads[i], f"x{i}{level}{c}")
+                names = [f"v{i}{c}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
+                each.append(print_lines(w, s.map, names, f"t{row}_" if row else "t"))
+            for k, (combine, _, dtype) in enumerate(s.folds):
+                place = f"e{k}k" if self.in_frame else f"z{k}k"
+                parts.load(f"g{k}", f"load_{short(dtype)}", place)
+                folds.element(w, k, combine, short(dtype), [values[k] for values in each])
+                parts.store(k, dtype, place, f"g{k}")
 
     def store(self, k: int, level: str = "k") -> str:
         """``store0_f32(y0k, i`` : the opening of store number ``k``, folds' targets counted after the stores."""

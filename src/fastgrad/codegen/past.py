@@ -39,6 +39,8 @@ MOST_AHEAD = 4
 """Operands asked for beside each result: `simd.intrinsics` has so many ways to copy."""
 LONG_ROW = 16
 """Rows of so many pages are asked for ahead whatever follows them."""
+AHEAD_BYTES = 8 << 10
+"""How far on a fold asks for memory."""
 LEAST_ROW, MOST_LINES = 64, 8
 """Elements that a fold adds up into one, at least, and lines before that, at most, where it asks for memory ahead."""
 
@@ -60,8 +62,10 @@ def streams(loop: Loop, n: Nest, k: int) -> bool:
 
 
 def waits(loop: Loop, n: Nest) -> bool:
-    """Whether a loop is a fold into numbers that reads far more than a cache holds, and little else."""
+    """Whether a loop is a fold that reads far more than a cache holds, and does little else."""
     if loop.stores or not loop.folds or n.sizes[-1] < LEAST_ROW or len(loop.map.lines) > MOST_LINES:
+        return False
+    if any(axes[-1].kind == "run" for axes in n.operands[len(loop.loads) :]):
         return False
     return sum(ref.nbytes for ref in loop.loads) >= STREAM_BYTES
 

@@ -97,7 +97,7 @@ class Parts:
         self.w(f"{name} = {access}_{self.step}({address}, i, m)")
 
     def ahead(self, access: str, address: str) -> None:
-        """``ahead_f32_w4x4(x0k, i)``"""
+        """``ahead_f32_w4x1(x0k + 8192, i)``"""
         self.w(f"{access.replace('load', 'ahead')}_{self.step}({address}, i)")
 
     def store(self, k: int, dtype: np.dtype, address: str, value: str) -> None:

@@ -8,8 +8,8 @@
             store0_f32_w4x2(y0k, i, m, t0)
 
 A fold keeps a total in each lane, from ``each_f32_w4x2(neutral)`` on; lanes beyond the end add ``kept_f32_w4x2(m, value,
-neutral)``, and ``total_add_f32_w4x2(a0)`` is that of all lanes, halves with halves. ``ahead_f32_w4x2(x0k, i)`` asks for the
-lines of a step some way on.
+neutral)``, and ``total_add_f32_w4x2(a0)`` is that of all lanes, halves with halves. ``ahead_f32_w4x2(x0k + 8192, i)`` asks
+for the lines of a step that is read later, which need not be there at all.
 
 The values are Numba values of the type `Wide`, which LLVM knows as ``<32 x float>`` and takes apart into registers: one
 instruction of each vector in turn, so that no vector's chain of dependent steps is waited for. The lines are those of a
@@ -36,8 +36,6 @@ _NAME = re.compile(
     r"\b(?:(mask|begin|end|step)|(load|store(\d+)|each|kept|ahead|total_[a-z]+)_([a-z]+\d*))_w(\d)x(\d)\b"
 )
 VECTOR_BYTES = 64
-AHEAD_BYTES = 8 << 10
-"""How far on lines are asked for."""
 
 
 class Wide(types.Type):
@@ -147,7 +145,7 @@ def _ahead(dtype: np.dtype, n: int) -> Callable:
             i64 = ir.IntType(64)
             at = b.add(args[0], b.mul(args[1], i64(dtype.itemsize)))
             for line in range(0, n * dtype.itemsize, VECTOR_BYTES):
-                blocks.fetch(b, b.add(at, i64(AHEAD_BYTES + line)))
+                blocks.fetch(b, b.add(at, i64(line)))
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64), codegen
