@@ -65,7 +65,7 @@ def _or_nan(dtype: np.dtype, order: str) -> Callable:
         """The total, the value where that beats it, or NaN where ``nan``; a total of NaN is beaten by nothing."""
 
         def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-            total, value, some = args[0], *(wide.splat(b, v, n) for v in args[1:])
+            total, value, some = (wide.splat(b, v, n) for v in args)
             best = b.select(b.fcmp_ordered(order, value, total), value, total)
             return b.select(some, vec.const(total.type, math.nan), best)
 

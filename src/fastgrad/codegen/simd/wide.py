@@ -143,7 +143,9 @@ def _ahead(dtype: np.dtype, n: int) -> Callable:
     def ahead(typingctx, address, index):  # type: ignore[no-untyped-def]
         def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
             i64 = ir.IntType(64)
-            at = b.add(args[0], b.mul(args[1], i64(dtype.itemsize)))
+            # In a register of its own: the move keeps the prefetch and the load apart by eight bytes of code. Where both
+            # begin in the same eight, the prefetcher that follows single loads takes them for one: 21 or 18 GB/s.
+            at = blocks.opaque(b, b.add(args[0], b.mul(args[1], i64(dtype.itemsize))))
             for line in range(0, n * dtype.itemsize, VECTOR_BYTES):
                 blocks.fetch(b, b.add(at, i64(line)))
             return context.get_dummy_value()
