@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 
 import fastgrad as fg
+from fastgrad.codegen import past
 
 AXES = [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
 SHAPES = [(1, 1, 1), (3, 5, 7), (9, 2, 33), (4, 6, 64), (5, 3, 1030)]
+
+
+@pytest.fixture(params=["in cache", "out of cache"], autouse=True)
+def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """Each fold as it is printed for little data, and as for much."""
+    if request.param == "out of cache":
+        monkeypatch.setattr(past, "STREAM_BYTES", 1)
+        monkeypatch.setattr(past, "LEAST_ROW", 1)
 
 
 def folded(op: str, axes: tuple[int, ...], x: np.ndarray) -> np.ndarray:
@@ -53,3 +62,20 @@ def test_rows_of_one_value(op: str, value: float):
 def test_an_empty_fold_is_an_infinity():
     x = np.zeros((0, 3), np.float32)
     assert (fg.jit(lambda x: np.max(x, axis=0, initial=-np.inf))(x) == -np.inf).all()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("axes", AXES, ids=str)
+def test_sums(dtype: str, axes: tuple[int, ...]):
+    for shape in SHAPES:
+        x = np.random.default_rng(0).integers(-9, 9, shape).astype(dtype)
+        np.testing.assert_array_equal(fg.jit(lambda x: np.sum(x * x, axis=axes))(x), (x * x).sum(axes))
+
+
+def test_only_folds_out_of_cache_ask_for_memory_ahead(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(past, "STREAM_BYTES", 32 << 20)
+    sources = [
+        fg.explain(lambda x: np.max(x, axis=1), np.zeros((n, 4096), np.float32), stage="codegen")
+        for n in (64, 4096)
+    ]
+    assert ["ahead_f32" in source for source in sources] == [False, True]

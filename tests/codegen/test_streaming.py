@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastgrad as fg
-from fastgrad.codegen import nests
+from fastgrad.codegen import past
 from fastgrad.core.aval import aval_of
 from fastgrad.core.graph import Graph
 from fastgrad.executor.executable import Executable
@@ -15,8 +15,8 @@ from fastgrad.trace import trace
 
 @pytest.fixture
 def small_is_large(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(nests, "STREAM_BYTES", 1)
-    monkeypatch.setattr(nests, "STRETCH_BYTES", 1)
+    monkeypatch.setattr(past, "STREAM_BYTES", 1)
+    monkeypatch.setattr(past, "STRETCH_BYTES", 1)
 
 
 def graph_of(fn, *arrays: np.ndarray) -> Graph:
@@ -34,7 +34,7 @@ def test_streamed_results_are_numpys(small_is_large, dtype: str, shape: tuple[in
     arrays = [rng.integers(0, 9, shape).astype(dtype), rng.integers(0, 9, shape[1:]).astype(dtype)]
     graph = graph_of(both, *arrays)
     compiled = Executable(graph)
-    assert "stream(o0 + p" in compiled.source()
+    assert "(o0 + p" in compiled.source() and "streamed()" in compiled.source()
     for a, b in zip(compiled(*arrays), both(*arrays), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -53,7 +53,7 @@ def test_nothing_outside_is_written(small_is_large, offset: int):
 
 def test_small_results_are_not_streamed():
     x = np.ones(5000)
-    assert "stream(" not in Executable(graph_of(lambda x: [x + 1.0], x)).source()
+    assert "streamed()" not in Executable(graph_of(lambda x: [x + 1.0], x)).source()
 
 
 def test_updates_in_place_are_not_streamed(small_is_large):
@@ -61,7 +61,7 @@ def test_updates_in_place_are_not_streamed(small_is_large):
     step = fg.TrainStep(lambda p, x: ((p - x) ** 2).sum(), np.ones(5000), fg.optim.SGD(0.1, momentum=0.9))
     step(np.zeros(5000))
     gradient, update = _kernels(step)
-    assert "stream(" in gradient and "stream(" not in update
+    assert "streamed()" in gradient and "streamed()" not in update
 
 
 def _kernels(step: fg.TrainStep) -> tuple[str, str]:

@@ -33,6 +33,35 @@ def take(w: Writer, k: int | str, combine: str, d: str, value: str) -> None:
         w(f"f{k} = {combined(combine, d, f'f{k}', value)}")
 
 
+def begin_lanes(w: Writer, k: int, combine: str, d: str, init: str, step: object) -> None:
+    """Print the totals ``a`` of fold ``k`` in the lanes of a step, and what keeps NaN apart."""
+    w(f"a{k} = each_{d}_{step}({init})")
+    if _keeps_nan_apart(combine, d):
+        w(f"b{k} = each_u{d[1:]}_{step}(const_u{d[1:]}(0))")
+
+
+def take_lanes(w: Writer, k: int, combine: str, d: str, value: str, init: str, step: object) -> None:
+    """Print a step of values, those under the mask ``m``, into the lanes of fold ``k``."""
+    kept = f"kept_{d}_{step}(m, {value}, {init})"
+    if _keeps_nan_apart(combine, d):
+        w(f"u{k} = {kept}")
+        w(f"a{k} = {combine}_any_{d}(a{k}, u{k})")
+        w(f"b{k} = nan_bits_{d}(b{k}, u{k})")
+    else:
+        w(f"a{k} = {combined(combine, d, f'a{k}', kept)}")
+
+
+def join_lanes(w: Writer, k: int, combine: str, d: str, step: object) -> None:
+    """Print all lanes of fold ``k`` into its total."""
+    if _keeps_nan_apart(combine, d):
+        any_ = {"max": "most", "min": "least"}[combine]
+        w(f"f{k} = {combine}_any_{d}(f{k}, total_{any_}_{d}_{step}(a{k}))")
+        w(f"q{k} = max_(q{k}, total_max_u{d[1:]}_{step}(b{k}))")
+    else:
+        w(f"v{k}_all = total_{combine}_{d}_{step}(a{k})")
+        take(w, k, combine, d, f"v{k}_all")
+
+
 def result(k: int | str, combine: str, d: str) -> str:
     """The expression of fold ``k`` when all is in."""
     return f"nan_for_bits_{d}(f{k}, q{k})" if _keeps_nan_apart(combine, d) else f"f{k}"

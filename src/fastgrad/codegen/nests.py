@@ -37,21 +37,15 @@ import numpy as np
 from ..core.aval import short
 from ..core.expr import Map
 from ..core.loops import StrideKind
-from ..schedule import Loop, Nest, nest
-from . import folds
+from ..schedule import Loop, nest
+from . import folds, past
 from .lines import base, constant, constants, loader, print_lines, reads_stride
 from .source import Source
 from .steps import Parts, Step, step_of
 from .writer import Word, Writer, scalar_word
 
-STREAM_BYTES, STRETCH_BYTES = 32 << 20, 4 << 10
-"""Results of so many bytes, in stretches of so many, are written past the cache: nothing would find them there."""
-
-
-PIECE, WIDE_PIECE = 256, 128
-"""Elements of a tile that are computed into the kernel's frame and then written past the cache: few, so that a core does
-both at once; fewer in steps of ours, which ask for what comes."""
-
+NEAR_BYTES = 2 << 10
+"""How far on a map in vectors of ours asks for memory."""
 ROW_PIECE = 1024
 """Elements of a row that rows are added up into, in the kernel's frame, before its elements are."""
 
@@ -73,12 +67,15 @@ class Structure(NamedTuple):
     folds: tuple[tuple[str, str, np.dtype], ...]  # combine, printed neutral element, dtype
     strides: tuple[tuple[StrideKind, ...], ...]  # of each operand along each axis
     streamed: tuple[int, ...] = ()  # stores that go past the cache
+    pieces: past.Pieces | None = None  # in which pieces they do
     parts: bool = False  # each tile folds a stretch of rows
+    waits: bool = False  # a fold that waits for memory
 
 
 def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
     """The kernel of a loop nest; the stores numbered ``apart`` overwrite no operand."""
     n = nest(loop)
+    streamed = tuple(k for k in apart if past.streams(loop, n, k))
     refs = [*loop.loads, *loop.stores, *(f.ref for f in loop.folds)]
     structure = Structure(
         loop.map,
@@ -91,8 +88,10 @@ def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
         tuple(r.buffer.dtype for r in loop.stores),
         tuple((f.combine, constant(f.init), f.ref.buffer.dtype) for f in loop.folds),
         tuple(tuple(axis.kind for axis in axes) for axes in n.operands),
-        tuple(k for k in apart if _streams(loop, n, k)),
+        streamed,
+        past.pieces(loop, n, streamed),
         n.share > 0,
+        past.waits(loop, n),
     )
     words: list[Word] = [*map(base, refs), *n.sizes]
     inner = len(n.sizes) - 1
@@ -104,13 +103,6 @@ def loop_source(loop: Loop, apart: Sequence[int] = ()) -> Source:
     if structure.parts:
         words += [n.share, *(f.ref.layout.axes[0].stride * f.ref.buffer.dtype.itemsize for f in loop.folds)]
     return Source(loop, _loop_text(structure), tuple(words), n.tiles)
-
-
-def _streams(loop: Loop, n: Nest, k: int) -> bool:
-    """Whether store ``k`` goes past the cache: a map's, far larger than a cache, in long stretches."""
-    size, axis = loop.stores[k].buffer.dtype.itemsize, n.operands[len(loop.loads) + k][-1]
-    map_alone = "R" not in n.kinds and axis.kind == "unit"
-    return map_alone and loop.stores[k].nbytes >= STREAM_BYTES and n.sizes[-1] * size >= STRETCH_BYTES
 
 
 @lru_cache(maxsize=1024)  # equal steps are printed once
@@ -216,7 +208,7 @@ class _Nested:
             return
         for k, (combine, init, dtype) in enumerate(s.folds):
             folds.begin(self.w, k, combine, short(dtype), init)
-        if self.inner_folded and outer and not s.stores and self.step() is None:
+        if self.inner_folded and outer and not s.stores and (self.step() is None or s.waits):
             self.row_of_rows(outer)
         else:
             self.over_rows(outer, *(("0", f"n{self.inner}") if self.inner_folded else ("first", "last")), 1)
@@ -294,22 +286,22 @@ class _Nested:
             for i in range(len(s.loads)):
                 if i not in self.moving:
                     w(f"v{i}{c} = {s.loads[i]}(x{i}{level}{c}, 0)")
-        step = self.step() if rows == 1 else None
-        if not s.streamed:
+        step = self.step() if rows == 1 or s.waits else None
+        if s.pieces is None:
             self.elements(step, level, first, last, suffixes)
             return
-        piece = PIECE if step is None else WIDE_PIECE
-        with w.block(f"for p in range({first}, {last}, {piece}):"):
-            w(f"stop = smaller(p + {piece}, {last})")
+        with past.in_turn(w, first, last, s.pieces):
             for k in s.streamed:  # into the kernel's frame first, then in one stretch past the cache
                 w(f"y{k}k = h{k} - p * {s.stores[k].itemsize}")
             self.elements(step, level, "p", "stop", suffixes)
-            for k in s.streamed:
-                size = s.stores[k].itemsize
-                w(f"stream(o{k} + p * {size}, h{k}, (stop - p) * {size})")
+            for number, k in enumerate(s.streamed):
+                past.copy_out(w, s.pieces, k, number, s.stores[k].itemsize, level)
 
     def elements(self, step: Step | None, level: str, first: str, last: str, suffixes: Sequence[str]) -> None:
         """The loop over the inner axis itself: in vectors of ours, or one that LLVM makes vectors of."""
+        if step is not None and self.into_elements():
+            self.wide_columns(step, level, first, last, suffixes)
+            return
         if step is not None:
             self.wide_loop(step, level, first, last)
             return
@@ -332,37 +324,54 @@ class _Nested:
             self.fold(k, [values[len(s.stores) + k] for values in each])
 
     def step(self) -> Step | None:
-        """The step of the inner loop where it runs in vectors of ours: of a map, or a fold into scalars."""
+        """The step of the inner loop where it runs in vectors of ours: of a map, of a fold into scalars, or out of cache."""
         s, n, m = self.s, len(self.s.loads), len(self.s.stores)
-        if s.folds and (self.in_frame or not (self.inner_folded or s.partial)):
+        if self.into_elements() and not s.waits:
             return None
         kinds = [axes[self.inner] for axes in s.strides]
-        moved = [d.itemsize for d, kind in zip(s.map.inputs, kinds[:n], strict=False) if kind == "unit"]
-        past = sum(moved) + sum(d.itemsize for d in s.stores) if s.streamed else 0
-        folds = [(c, d) for c, _, d in s.folds]
-        return step_of(s.map, s.loads, kinds[:n], kinds[n : n + m], folds, past=past)
+        each = [d.itemsize for d, kind in zip(s.map.inputs, kinds[:n], strict=False) if kind == "unit"]
+        moved = sum(each) + sum(d.itemsize for d in s.stores) if s.streamed else 0
+        folded = [(c, d) for c, _, d in s.folds]
+        return step_of(s.map, s.loads, kinds[:n], kinds[n : n + m], folded, s.waits, past=moved)
 
     def wide_loop(self, step: Step, level: str, first: str, last: str) -> None:
         """One row in vectors of ours; folds have a total in each lane, and what is beyond the end adds nothing."""
         w, s = self.w, self.s
-        for k, (_, init, dtype) in enumerate(s.folds):
-            w(f"a{k} = each_{short(dtype)}_{step}({init})")
+        for k, (combine, init, dtype) in enumerate(s.folds):
+            folds.begin_lanes(w, k, combine, short(dtype), init, step)
         with Parts(w, step, first, last) as parts:
             for i in self.moving:
-                parts.ahead(s.loads[i], f"x{i}{level}")
-            for i in self.moving:
                 parts.load(f"v{i}", s.loads[i], f"x{i}{level}")
+                if s.pieces is None:
+                    parts.ahead(s.loads[i], f"x{i}{level} + {past.AHEAD_BYTES if s.waits else NEAR_BYTES}")
             names = [f"v{i}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
             values = print_lines(w, s.map, names, shares=step.shares)
             for k, dtype in enumerate(s.stores):
                 parts.store(k, short(dtype), f"y{k}{level}", values[k])
             for k, (combine, init, dtype) in enumerate(s.folds):
-                d, value = short(dtype), values[len(s.stores) + k]
-                w(f"a{k} = {folds.combined(combine, d, f'a{k}', f'kept_{d}_{step}(m, {value}, {init})')}")
+                folds.take_lanes(w, k, combine, short(dtype), values[len(s.stores) + k], init, step)
         for k, (combine, _, dtype) in enumerate(s.folds):
-            d = short(dtype)
-            w(f"v{k}_all = total_{combine}_{d}_{step}(a{k})")
-            folds.take(w, k, combine, d, f"v{k}_all")
+            folds.join_lanes(w, k, combine, short(dtype), step)
+
+    def into_elements(self) -> bool:
+        """Whether the inner loop folds into elements of memory."""
+        return bool(self.s.folds) and (self.in_frame or not (self.inner_folded or self.s.partial))
+
+    def wide_columns(self, step: Step, level: str, first: str, last: str, suffixes: Sequence[str]) -> None:
+        """A row or several into elements, in vectors of ours: one of each row at a time."""
+        w, s = self.w, self.s
+        with Parts(w, step, first, last) as parts:
+            each = []
+            for row, c in enumerate(suffixes):
+                for i in self.moving:
+                    parts.load(f"v{i}{c}", s.loads[i], f"x{i}{level}{c}")
+                names = [f"v{i}{c}" for i in range(len(s.loads))] + [f"s{k}" for k in range(len(s.scalars))]
+                each.append(print_lines(w, s.map, names, f"t{row}_" if row else "t"))
+            for k, (combine, _, dtype) in enumerate(s.folds):
+                place = f"e{k}k" if self.in_frame else f"z{k}k"
+                parts.load(f"g{k}", f"load_{short(dtype)}", place)
+                folds.element(w, k, combine, short(dtype), [values[k] for values in each])
+                parts.store(k, short(dtype), place, f"g{k}")
 
     def store(self, k: int, level: str = "k") -> str:
         """``store0_f32(y0k, i`` : the opening of store number ``k``, folds' targets counted after the stores."""

@@ -1,8 +1,8 @@
 """Which loops run in vectors of ours, and their text (`simd.wide` says what it means).
 
 A map with a line that fills the vector units is worth it: its vectors take turns, the rest is one step under a mask, and the
-functions may use tables in registers. So is one that waits for the divider and may share its work out (`divider`). Loops
-that wait for memory are LLVM's to vectorise.
+functions may use tables in registers. So is one that waits for the divider and may share its work out (`divider`), and a
+fold out of cache, in which only a loop of ours asks for lines ahead. Other loops are LLVM's to vectorise.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ LONG = frozenset({"pow"})
 DIVISIONS = frozenset({"div", "sqrt"})
 """Lines for which there is one unit."""
 FEW = 2
-"""With more such lines, which wait for each other too, a step is of four vectors rather than two."""
+"""With more such lines, which wait for each other too, a step is of four vectors rather than two; with none, of one: a
+prefetcher follows what a single load reads better than what several read by turns."""
 
 
 class Step(NamedTuple):
@@ -47,17 +48,18 @@ def step_of(
     load_kinds: Sequence[StrideKind],
     store_kinds: Sequence[StrideKind],
     folds: Sequence[tuple[str, np.dtype]] = (),
+    waits: bool = False,
     rows: bool = False,
     past: int = 0,
 ) -> Step | None:
     """The step of an inner loop; None where LLVM makes the vectors.
 
     ``loads`` are the names of what loads, the kinds those of the operands' strides along the loop, ``folds`` what combines
-    and the dtype of the total. ``rows``, which may be short, are in steps of one vector. ``past`` are
-    the bytes an element of a loop whose arrays are far larger than the cache.
+    and the dtype of the total. ``waits`` says that the loop waits for memory. ``rows``, which may be short, are in steps of
+    one vector. ``past`` are the bytes an element of a map whose arrays are far larger than the cache.
     """
     ops = {line.op for line in lines.lines}
-    if not ops & (DEAR | DIVISIONS) or ops & SCALAR_ONLY:
+    if not (ops & (DEAR | DIVISIONS) or waits) or ops & SCALAR_ONLY:
         return None
     if "run" in load_kinds or any(kind != "unit" for kind in store_kinds):
         return None
@@ -77,14 +79,15 @@ def step_of(
     itemsize, vectors = max(floats), 1 if rows else _vectors(lines)
     fixed = [i for i in range(len(lines.inputs)) if i >= len(loads) or load_kinds[i] == "zero"]
     shares = by_multiply_adds(lines, itemsize, vectors, fixed, past)
-    return Step(itemsize, vectors, shares) if ops & DEAR or shares else None
+    return Step(itemsize, vectors, shares) if ops & DEAR or shares or waits else None
 
 
 def _vectors(lines: Map) -> int:
     """How many vectors of a step take turns."""
     if any(line.op in LONG for line in lines.lines):
         return 1
-    return 2 if sum(line.op in DEAR for line in lines.lines) <= FEW else 4
+    dear = sum(line.op in DEAR for line in lines.lines)
+    return 4 if dear > FEW else 2 if dear or any(line.op in DIVISIONS for line in lines.lines) else 1
 
 
 class Parts:
@@ -107,13 +110,13 @@ class Parts:
         self.inner.__exit__(None, None, None)
         self.outer.__exit__(None, None, None)
 
-    def ahead(self, access: str, address: str) -> None:
-        """``ahead_f32_w4x2(x0k, i)``"""
-        self.w(f"ahead_{access.removeprefix('load_')}_{self.step}({address}, i)")
-
     def load(self, name: str, access: str, address: str) -> None:
         """``v0 = load_f32_w4x2(x0k, i, m)``"""
         self.w(f"{name} = {access}_{self.step}({address}, i, m)")
+
+    def ahead(self, access: str, address: str) -> None:
+        """``ahead_f32_w4x1(x0k + 8192, i)``"""
+        self.w(f"{access.replace('load', 'ahead')}_{self.step}({address}, i)")
 
     def store(self, k: int, dtype: str, address: str, value: str) -> None:
         """``store0_f32_w4x2(y0k, i, m, t0)``"""

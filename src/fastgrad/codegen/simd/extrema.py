@@ -6,6 +6,8 @@ makes many independent maxima of one fold), and NaN is kept apart: as the larges
 infinity's or less where there is none, or asked for two values at once. Which of -0.0 and 0.0 is the larger is left
 open, as NumPy leaves it.
 
+All but what ends a fold also serve vectors of ours (`simd.wide`).
+
 A value that nnan makes poison meets one ``select`` alone, which then chooses NaN in its place.
 """
 
@@ -21,7 +23,7 @@ from numba.core.types import boolean
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from . import lines, variants, vec
+from . import lines, variants, vec, wide
 
 ORDER = {"max": ">", "min": "<"}
 FLOATS: dict[str, np.dtype] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
@@ -35,6 +37,10 @@ def _infinity(dtype: np.dtype) -> int:
     return int(dtype.type(np.inf).view(_unsigned(dtype)))
 
 
+def _lanes(numba_type: Any) -> int:
+    return numba_type.lanes if isinstance(numba_type, wide.Wide) else 1
+
+
 def _any(dtype: np.dtype, order: str) -> Callable:
     type_ = from_dtype(dtype)
 
@@ -42,11 +48,11 @@ def _any(dtype: np.dtype, order: str) -> Callable:
     def any_(typingctx, total, value):  # type: ignore[no-untyped-def]
         def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
             variants.attribute(b.function, '"prefer-vector-width"="512"')
-            flags = ("nnan", "nsz")
-            beats = b.fcmp_ordered(order, args[1], args[0], flags=flags)
-            return b.select(beats, args[1], args[0], flags=flags)
+            flags, (x, y) = ("nnan", "nsz"), (wide.splat(b, v, n) for v in args)
+            return b.select(b.fcmp_ordered(order, y, x, flags=flags), y, x, flags=flags)
 
-        return type_(type_, type_), codegen
+        n = max(_lanes(total), _lanes(value))
+        return (wide.Wide(dtype, n)(total, value) if n > 1 else type_(type_, type_)), codegen
 
     return any_
 
@@ -59,11 +65,12 @@ def _or_nan(dtype: np.dtype, order: str) -> Callable:
         """The total, the value where that beats it, or NaN where ``nan``; a total of NaN is beaten by nothing."""
 
         def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-            total, value, some = args
+            total, value, some = (wide.splat(b, v, n) for v in args)
             best = b.select(b.fcmp_ordered(order, value, total), value, total)
             return b.select(some, vec.const(total.type, math.nan), best)
 
-        return type_(type_, type_, boolean), codegen
+        n = _lanes(total)
+        return (total(total, value, nan) if n > 1 else type_(type_, type_, boolean)), codegen
 
     return or_nan
 
@@ -74,9 +81,10 @@ def _nan(dtype: np.dtype) -> Callable:
     @intrinsic
     def nan(typingctx, x, y):  # type: ignore[no-untyped-def]
         def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-            return b.fcmp_unordered("uno", *args)
+            return b.fcmp_unordered("uno", *(wide.splat(b, v, n) for v in args))
 
-        return boolean(type_, type_), codegen
+        n = max(_lanes(x), _lanes(y))
+        return (wide.Wide(np.dtype(bool), n)(x, y) if n > 1 else boolean(type_, type_)), codegen
 
     return nan
 
@@ -87,11 +95,12 @@ def _nan_bits(dtype: np.dtype) -> Callable:
     @intrinsic
     def nan_bits(typingctx, total, value):  # type: ignore[no-untyped-def]
         def codegen(context, b, signature, args):  # type: ignore[no-untyped-def]
-            size = vec.to_bits(b, args[1])
-            size = b.and_(size, ir.Constant(size.type, (1 << (8 * dtype.itemsize - 1)) - 1))
+            size = vec.to_bits(b, wide.splat(b, args[1], n))
+            size = b.and_(size, vec.const(size.type, (1 << (8 * dtype.itemsize - 1)) - 1))
             return lines.emit("max", b, [args[0], size], (_unsigned(dtype),) * 2, _unsigned(dtype))
 
-        return bits(bits, type_), codegen
+        n = _lanes(total)
+        return (total(total, value) if n > 1 else bits(bits, type_)), codegen
 
     return nan_bits
 

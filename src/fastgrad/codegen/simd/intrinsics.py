@@ -35,8 +35,8 @@ MAX_STORES = 24
 """Alias scopes, hence stores, that one loop may have."""
 LOCAL_BYTES = 16 << 10
 """Bytes of a block of rows in a kernel's frame; none that the schedule leaves there is longer."""
-PIECE_BYTES = 2 << 10
-"""Bytes of a piece of a map's tile (`codegen.nests.PIECE`) in the widest dtype."""
+PIECE_BYTES, MOST_AHEAD = 512, 4
+"""Bytes of a piece of a map's tile, operands that are asked for ahead while it is copied: `codegen.past`."""
 
 
 def _memory_type(dtype: np.dtype) -> ir.Type:
@@ -265,16 +265,22 @@ def piece(typingctx, number):  # type: ignore[no-untyped-def]
     return types.int64(types.int64), codegen
 
 
-@intrinsic
-def stream(typingctx, target, source, nbytes):  # type: ignore[no-untyped-def]
+_STREAMS = tuple(f"stream{ahead or ''}" for ahead in range(MOST_AHEAD + 1))
+
+
+def _stream(ahead: int) -> Callable:
     """Copy past the cache, whose lines would be read from memory only to be overwritten; `streamed` ends it."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         variants.attribute(builder.function, '"prefer-vector-width"="512"')
-        builder.call(streaming.copy(builder.module), args)
+        builder.call(streaming.copy(builder.module, ahead), args)
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64), codegen
+    rule = types.void(*[types.int64] * (3 + ahead)), codegen
+    names = ", ".join(["typingctx", "target", "source", "nbytes", *(f"there{i}" for i in range(ahead))])
+    scope: dict[str, Any] = {"rule": rule}  # Numba wants an intrinsic's arguments by name
+    exec(f"def stream({names}): return rule", scope)
+    return intrinsic(scope["stream"])
 
 
 @intrinsic
@@ -315,7 +321,8 @@ def accesses(text: str, jit: bool) -> dict[str, Any]:
 def jit_namespace() -> dict[str, Any]:
     """The names of kernel text, bound to intrinsics."""
     names: dict[str, Any] = {"word": word, "quotient": quotient, "smaller": smaller, "local": local}
-    names |= {"piece": piece, "stream": stream, "streamed": streamed}
+    names |= {"piece": piece, "streamed": streamed}
+    names |= {name: _stream(ahead) for ahead, name in enumerate(_STREAMS)}
     for dtype in DTYPES:
         d = short(dtype)
         names |= {f"load_{d}": _load(dtype), f"accumulate_{d}": _accumulate(dtype)}
@@ -351,7 +358,9 @@ def python_namespace() -> dict[str, Any]:
     names: dict[str, Any] = {
         "local": lambda number: ctypes.addressof(rows[number]),
         "piece": lambda number: ctypes.addressof(rows[number]),
-        "stream": ctypes.memmove,
+        **dict.fromkeys(
+            _STREAMS, lambda target, source, nbytes, *ahead: ctypes.memmove(target, source, nbytes)
+        ),
         "streamed": lambda: None,
         "word": lambda address, index: int(at(address, index, np.dtype(np.int64))[0]),
         "quotient": lambda x, y: x // y,

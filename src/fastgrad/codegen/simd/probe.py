@@ -7,7 +7,8 @@ ours could. Descriptor, int64 words:
 
 `multiply_adds` computes ``n`` rounds of `CHAINS` x 2 x lanes operations on what lies at x and leaves a sum at y + 64 t;
 `stream_read` reads and leaves a sum at y + 64 t; `stream_copy` writes y = x + 1, `stream_past` the same past the
-cache; `idle` does nothing. ``n`` is a multiple of `STRIDE` bytes, y of the last begins a line.
+cache, in pieces of `PAGES` pages in turn; `idle` does nothing. ``n`` is a multiple of `STRIDE` bytes, y of the last begins
+a line.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ AHEAD = 8
 """Vectors that a stream has in flight."""
 STRIDE = 64 * AHEAD
 """Bytes that one turn of a stream's loop moves, at the widest vectors."""
+PAGE, PAGES = 4096, 4
+"""Bytes that a prefetcher follows by itself, and how many such are copied in turn past the cache."""
 PROBES = ("multiply_adds", "stream_read", "stream_copy", "stream_past", "idle")
 
 
@@ -142,25 +145,56 @@ def _read(b: Any, words: list, t: Any, dtype: np.dtype, lanes: int, fused: bool)
     write(b, word, b.add(y, b.mul(t, I64(64))), 8)
 
 
+def _copy(b: Any, words: list, t: Any, dtype: np.dtype, lanes: int, fused: bool) -> None:
+    from .blocks import loop
+
+    n, times = words[2:]
+    turn = _copying(b, words, t, dtype, lanes)
+    with loop(b, times), loop(b, n, AHEAD * lanes * dtype.itemsize) as i:
+        turn(i)
+
+
 def _past(b: Any, words: list, t: Any, dtype: np.dtype, lanes: int, fused: bool) -> None:
-    _copy(b, words, t, dtype, lanes, fused, past=True)
+    """A prefetcher follows each page by itself, so pieces of several pages in turn have more lines under way."""
+    from .blocks import I64, loop
+
+    n, times = words[2:]
+    turn = _copying(b, words, t, dtype, lanes, past=True)
+    size, group = AHEAD * lanes * dtype.itemsize, PAGES * PAGE
+    whole = b.and_(n, I64(-group))
+    with loop(b, times):
+        with (
+            loop(b, whole, group) as first,
+            loop(b, I64(PAGE), size) as line,
+            loop(b, I64(group), PAGE) as page,
+        ):
+            turn(b.add(b.add(first, line), page))
+        with loop(b, n, size, whole) as i:
+            turn(i)
     b.fence("seq_cst")
 
 
-def _copy(b: Any, words: list, t: Any, dtype: np.dtype, lanes: int, fused: bool, past: bool = False) -> None:
+def _copying(
+    b: Any, words: list, t: Any, dtype: np.dtype, lanes: int, past: bool = False
+) -> Callable[[Any], None]:
+    """What prints one turn of a copy, of `AHEAD` vectors from an offset on."""
     from . import lines, vec
-    from .blocks import I64, loop, read, write, write_past
+    from .blocks import I64, fetch, read, write, write_past
 
-    x, y, n, times = words
+    x, y, n, _ = words
     vector, size = lines.ir_type(dtype, lanes), lanes * dtype.itemsize
     part = b.mul(t, n)
     source, target = b.add(x, part), b.add(y, part)
     one = vec.const(vector, 1.0)
-    with loop(b, times), loop(b, n, AHEAD * size) as i:
+
+    def turn(i: Any) -> None:
         for v in range(AHEAD):
             there = b.add(i, I64(v * size))
             value = vec.add(b, read(b, vector, b.add(source, there), dtype.itemsize), one)
             if past:
+                fetch(b, b.add(source, b.add(there, I64(PAGES * PAGE))))
                 write_past(b, value, b.add(target, there), size)
             else:
                 write(b, value, b.add(target, there), dtype.itemsize)
+
+    return turn
