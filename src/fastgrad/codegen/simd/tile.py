@@ -14,6 +14,11 @@ LINE = 64
 
 AHEAD = 8
 """Vectors of columns, or rows, that a product with one vector sums side by side: multiply-adds have a latency of four."""
+SPREAD = 64
+"""Vectors of columns whose sums such a product keeps in the first-level cache, where there are more than ``AHEAD``."""
+
+LONG = 8
+"""Vectors along k from which on it pays to begin with a cache line (`matvec.dots`)."""
 
 
 STRIP, RUN = 32, 2048
