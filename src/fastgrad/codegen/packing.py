@@ -37,6 +37,8 @@ IN_PASSING = 768
 Measured (one core, packing included, GFLOP/s, ahead / in passing): 128 rows 190 / 205, 512 rows 206 / 208, 1024 rows
 207 / 197, 2048 rows 204 / 188.
 """
+PAGE, PAGES = 4096, 1024
+"""Columns that A must serve whose rows lie so many bytes apart: a register tile's rows then share one set of the cache."""
 SPREAD_A = 200_000
 """Bytes over which a transposed A is spread (K rows of it), beyond which its rows leave the first-level cache."""
 SPREAD_B = 1 << 19
@@ -81,12 +83,11 @@ def _packed(step: Gemm, turns: Mapping[Buffer, int]) -> list[Step]:
         return lower_bfloat16(step, tile)
     steps: list[Step] = []
     product = replace(step, kernel=f"registers {tile.rows}x{tile.width}")
-    _, _, a_k = step.a.layout.axes
-    if (
-        n * turns.get(step.a.buffer, 1) >= WORTH
-        and m >= 2 * tile.rows
-        and a_k.kind != "unit"
-        and k * a_k.stride * dtype.itemsize > SPREAD_A
+    _, a_row, a_k = step.a.layout.axes
+    columns = n * turns.get(step.a.buffer, 1)
+    if m >= 2 * tile.rows and (
+        (columns >= PAGES and a_k.kind == "unit" and a_row.stride * dtype.itemsize % PAGE == 0)
+        or (columns >= WORTH and a_k.kind != "unit" and k * a_k.stride * dtype.itemsize > SPREAD_A)
     ):
         pack = _pack(step, step.a, tile.rows)
         steps.append(pack)
