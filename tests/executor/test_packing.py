@@ -48,6 +48,16 @@ def test_a_large_operand_for_many_rows_is_packed_ahead() -> None:
     np.testing.assert_allclose(fg.jit(FORMS["NN"], threads=2)(a, b), a.astype(np.float64) @ b, atol=1e-2)
 
 
+def test_rows_that_share_cache_sets_are_packed_for_many_columns() -> None:
+    for k, packed in ((1024, ["Pack", "Gemm"]), (1025, ["Gemm"])):
+        a, b = operands("NN", 30, k, 1024, "float32")
+        assert steps(FORMS["NN"], a, b) == packed
+        expected = a.astype(np.float64) @ b
+        for threads in (1, 2):
+            np.testing.assert_allclose(fg.jit(FORMS["NN"], threads=threads)(a, b), expected, atol=2e-2)
+    assert steps(FORMS["NN"], *operands("NN", 30, 1024, 1000, "float32")) == ["Gemm"]
+
+
 def test_small_products_are_not_packed() -> None:
     for form, f in FORMS.items():
         assert steps(f, *operands(form, 64, 32, 64, "float32")) == ["Gemm"]

@@ -52,12 +52,12 @@ waits for 16 at a time. Measured (Xeon, 1024^3, one thread, GFLOP/s): a row in e
 """
 
 STRIDED, WIDELY, SOON = 128, 1 << 17, 8
-"""Bytes between steps of k in a transposed A, and from the first step to the last, from which on its lines are fetched, so many
-steps before they are read.
+"""Bytes from one step of k to the next in a transposed A, and from the first to the last, from which on its lines are
+fetched; so many steps before they are read.
 
-A line serves one step alone, and no prefetcher follows it from page to page. Measured (Xeon, one thread, GFLOP/s, without /
-with): A.T [8192, 128] @ [128, 32] 95 / 170, [2048, 256] @ [256, 10] 52 / 75, [64, 4096] @ [4096, 64] 152 / 169; 4 and 16 steps
-before, the first is 150 and 142.
+A line serves one step alone, and no prefetcher follows it from page to page. Measured (Xeon, one thread, GFLOP/s,
+without, with): A.T [8192, 128] @ [128, 32] 95, 170; [2048, 256] @ [256, 10] 52, 75; [64, 4096] @ [4096, 64] 152, 169.
+With 4 or 16 steps the first is 150 or 142.
 """
 APART = 2048
 """Bytes between rows of A, or a multiple, that make them share few sets of the first-level cache: their lines are fetched a
