@@ -112,8 +112,9 @@ def _register_tile(
             apart = b.icmp_signed("==", b.and_(it.a_row, I64(APART - 1)), I64(0))
             whole = b.select(apart, b.and_(it.depth, I64(-STEPS)), I64(0))
             sums.run(whole, STEPS, near=Near(LINE // dtype.itemsize, range(height)))
-        sums.run(b.select(strided, it.depth, I64(0)), near=Near(SOON, (0, height - 1)))
-    sums.run(it.depth)
+        sums.run_either(strided, it.depth, Near(SOON, (0, height - 1)))
+    else:
+        sums.run(it.depth)
     if height > tile.tail and arrays.short_enough:
         direct = b.and_(b.icmp_signed("!=", it.last, I64(0)), runs_epilogue(b, arrays, it.rows, it.columns))
         with b.if_else(direct) as (now, later):
@@ -199,6 +200,20 @@ class _Sums:
         incoming([*at, *moved], values, body)
         b.branch(head)
         b.position_at_end(done)
+
+    def run_either(self, condition: ir.Value, stop: ir.Value, near: Near) -> None:
+        """`run`, with ``near`` where the condition holds: two loops side by side, so that neither waits for the other."""
+        b, at, values, ends = self.b, self.at, self.values, []
+        with b.if_else(condition) as (yes, no):
+            for block, fetched in ((yes, near), (no, NOTHING)):
+                with block:
+                    self.at, self.values = at, values
+                    self.run(stop, near=fetched)
+                    ends.append((self.values, b.block))
+        self.values = [[b.phi(self.vector) for _ in row] for row in values]
+        for held, block in ends:
+            for phi, value in zip(chain(*self.values), chain(*held), strict=True):
+                phi.add_incoming(value, block)
 
     def _step(
         self, at: list[ir.Value], sums: list[list[ir.Value]]
