@@ -447,6 +447,28 @@ def test_memory_beyond_the_operands_is_not_touched() -> None:
     assert_close(c, a, b)
 
 
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_lines_of_a_that_are_fetched(dtype: np.dtype) -> None:
+    """Rows of A a multiple of `APART` from each other; steps along k far from each other: the same bits as elsewhere."""
+    rng = np.random.default_rng(9)
+    for m, n, k in ((30, 64, 512), (45, 33, 515), (29, 7, 600), (28, 96, 9)):
+        a, b = rng.standard_normal((1, m, k)).astype(dtype), rng.standard_normal((1, k, n)).astype(dtype)
+        results = []
+        for apart in (k + 3, -(-k // 512) * 512):
+            rows = np.zeros((1, m, apart), dtype)
+            rows[:, :, :k] = a
+            columns = np.zeros((1, k, 513), dtype)
+            columns[:, :, :m] = a.transpose(0, 2, 1)
+            for x, moves in itertools.product(
+                (rows[:, :, :k], columns[:, :, :m].transpose(0, 2, 1)), (False, True)
+            ):
+                c = np.empty((1, m, n), dtype)
+                run(kernel(dtype, True, moves=moves), x, b, [c])
+                assert_close(c, a, b)
+                results.append(c)
+        assert all(np.array_equal(results[0], other) for other in results)
+
+
 def test_text_is_a_complete_key() -> None:
     tile = gemm.host_tile(F32, MACHINES["host"])
     text = gemm.gemm_source(F32, True, BIAS_RELU, ("unit",), tile)

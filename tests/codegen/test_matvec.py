@@ -145,3 +145,33 @@ def test_more_numbers_than_32_bits_count() -> None:
     c = np.empty((1, 1, 1), np.float32)
     run(kernel(F32, False), x, x.transpose(0, 2, 1), [c])
     assert c == 29
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("layout", ["NN", "NT", "TN"])
+def test_where_in_a_line_the_matrix_begins_does_not_matter(dtype: np.dtype, layout: str) -> None:
+    """Vectors begin with lines of the matrix: the first and the last one lack lanes, the sums stay the same."""
+    built = kernel(dtype, layout[1] == "N")
+    line = 64 // dtype.itemsize
+    for extent, k in itertools.product(
+        (1, 9, 129, 16 * line, 70 * line + 3), (1, 7, 8 * line, 9 * line + 5, 320)
+    ):
+        m, n = (extent, 1) if layout[0] == "T" else (1, extent)
+        rng = np.random.default_rng(extent + k)
+        vector = rng.standard_normal(k).astype(dtype)
+        rows, columns = (extent, k) if layout[1] == "T" else (k, extent)
+        values, results = rng.standard_normal((rows, columns)).astype(dtype), []
+        for late in (0, 1, 4, line - 1):
+            room = np.empty(values.size + 2 * line, dtype)
+            first = (-room.ctypes.data // dtype.itemsize) % line + late
+            matrix = room[first : first + values.size].reshape(values.shape)
+            matrix[:] = values
+            matrix = matrix.T if layout == "NT" else matrix
+            a, b = (matrix.T, vector[:, None]) if layout[0] == "T" else (vector[None], matrix)
+            outer, c = guarded((1, m, n), dtype)
+            run(built, a[None], b[None], [c], row_block=24)
+            assert_close(c, a[None], b[None])
+            results.append(c.copy())
+            c.view(outer.dtype)[:] = 119
+            assert (outer == 119).all()
+        assert all(np.array_equal(results[0], other) for other in results)

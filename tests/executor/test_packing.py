@@ -48,6 +48,21 @@ def test_a_large_operand_for_many_rows_is_packed_ahead() -> None:
     np.testing.assert_allclose(fg.jit(FORMS["NN"], threads=2)(a, b), a.astype(np.float64) @ b, atol=1e-2)
 
 
+def test_rows_that_share_cache_sets_are_packed_for_many_columns() -> None:
+    both = ["Pack", "Pack", "Gemm"]
+    for m, n, k, packed in (
+        (770, 1024, 1024, both),
+        (770, 1024, 1025, ["Pack", "Gemm"]),
+        (770, 1000, 1024, ["Pack", "Gemm"]),
+        (700, 1024, 1024, ["Gemm"]),  # B is packed in passing
+    ):
+        a, b = operands("NN", m, k, n, "float32")
+        assert steps(FORMS["NN"], a, b) == packed
+        results = [fg.jit(FORMS["NN"], threads=t)(a, b) for t in (1, 2)]
+        np.testing.assert_allclose(results[0], a.astype(np.float64) @ b, atol=2e-2)
+        np.testing.assert_array_equal(*results)
+
+
 def test_small_products_are_not_packed() -> None:
     for form, f in FORMS.items():
         assert steps(f, *operands(form, 64, 32, 64, "float32")) == ["Gemm"]

@@ -37,6 +37,13 @@ IN_PASSING = 768
 Measured (one core, packing included, GFLOP/s, ahead / in passing): 128 rows 190 / 205, 512 rows 206 / 208, 1024 rows
 207 / 197, 2048 rows 204 / 188.
 """
+PAGE, PAGES = 4096, 1024
+"""Columns that an A must serve whose rows lie a multiple of so many bytes apart, beside a B that is packed too: rows of a
+register tile then share one set of the first-level cache.
+
+Measured (packing included, GFLOP/s, as it lies / packed; one core, two): 1024^3 208 / 213, 413 / 408; 768x1024x1024 NT two
+cores 392 / 419; 2048^3 203 / 208, 389 / 430. With a B packed in passing it is 207 / 209 and 408 / 393 (512x1024x1024).
+"""
 SPREAD_A = 200_000
 """Bytes over which a transposed A is spread (K rows of it), beyond which its rows leave the first-level cache."""
 SPREAD_B = 1 << 19
@@ -79,18 +86,8 @@ def _packed(step: Gemm, turns: Mapping[Buffer, int]) -> list[Step]:
     tile: Tile = host_tile(dtype, cpu_features())
     if step.precision is not None:
         return lower_bfloat16(step, tile)
-    steps: list[Step] = []
+    packs: list[Step] = []
     product = replace(step, kernel=f"registers {tile.rows}x{tile.width}")
-    _, _, a_k = step.a.layout.axes
-    if (
-        n * turns.get(step.a.buffer, 1) >= WORTH
-        and m >= 2 * tile.rows
-        and a_k.kind != "unit"
-        and k * a_k.stride * dtype.itemsize > SPREAD_A
-    ):
-        pack = _pack(step, step.a, tile.rows)
-        steps.append(pack)
-        product = replace(product, packed_a=pack.target)
     _, b_k, b_j = step.b.layout.axes
     passing = b_j.kind == "unit"
     spread = abs(k * b_k.stride if passing else n * b_j.stride) * dtype.itemsize
@@ -98,9 +95,20 @@ def _packed(step: Gemm, turns: Mapping[Buffer, int]) -> list[Step]:
     enough = m * again >= (IN_PASSING if passing else WORTH) and m >= tile.tail and n >= 2 * tile.width
     if enough and (spread > SPREAD_B or (again > 1 and not passing)):
         pack = _pack(step, as_columns(step.b), tile.width)
-        steps.append(pack)
+        packs.append(pack)
         product = replace(product, packed_b=pack.target)
-    return [*steps, *_folded(product, tile)]
+    _, a_row, a_k = step.a.layout.axes
+    columns = n * turns.get(step.a.buffer, 1)
+    if a_k.kind == "unit":
+        apart = a_row.stride * dtype.itemsize
+        wanted = columns >= PAGES and product.packed_b is not None and apart != 0 and apart % PAGE == 0
+    else:
+        wanted = columns >= WORTH and k * a_k.stride * dtype.itemsize > SPREAD_A
+    if wanted and m >= 2 * tile.rows:
+        pack = _pack(step, step.a, tile.rows)
+        packs.insert(0, pack)
+        product = replace(product, packed_a=pack.target)
+    return [*packs, *_folded(product, tile)]
 
 
 def _pack(step: Gemm, source: Ref, width: int) -> Pack:

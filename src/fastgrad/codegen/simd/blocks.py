@@ -84,13 +84,13 @@ def scratch(b: ir.IRBuilder, n: int) -> ir.Value:
     return b.ptrtoint(block, I64)
 
 
-def fetch(b: ir.IRBuilder, address: ir.Value, level: int = 2) -> ir.Value:
-    """Bring the cache line at an address near, which may be anything: into the cache of this level, 1 or 2."""
+def fetch(b: ir.IRBuilder, address: ir.Value, nearest: bool = False) -> ir.Value:
+    """Bring the cache line at an address, which may be anything, into the second-level cache, or the first one."""
     pointer = b.inttoptr(address, I8.as_pointer())
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
     name = "llvm.prefetch.p0"
     function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
-    return b.call(function, [pointer, I32(0), I32(4 - level), I32(1)])
+    return b.call(function, [pointer, I32(0), I32(3 if nearest else 2), I32(1)])
 
 
 def word(b: ir.IRBuilder, address: ir.Value, i: int) -> ir.Value:

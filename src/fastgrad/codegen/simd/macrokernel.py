@@ -26,7 +26,7 @@ from .matvec import vector
 from .microkernel import multiply, runs_epilogue
 from .pack import pack_columns, pack_rows
 from .pipeline import Block, Pipeline
-from .tile import FAR, STEPS, Tile
+from .tile import FAR, LINE, NEAR, STEPS, Tile
 
 
 def matmul(
@@ -223,7 +223,12 @@ def _packs(
     def and_rows(needs: ir.Value, rows: int) -> ir.Value:
         return b.and_(needs, b.icmp_signed(">=", height, I64(rows)))
 
-    wide = b.or_(and_rows(far, 2 * tile.rows), and_rows(split, 4 * tile.rows))
+    # Rows that are no whole lines apart spread over all sets of the first-level cache, and stay there.
+    near = b.icmp_unsigned("<=", b.mul(k, I64(tile.width * size + LINE)), I64(NEAR))
+    near = b.and_(near, b.icmp_unsigned("!=", b.and_(b_k, I64(LINE - 1)), I64(0)))
+    enough = b.select(near, I64(32 * tile.rows), I64(4 * tile.rows))
+    split = b.and_(split, b.icmp_signed(">=", height, enough))
+    wide = b.or_(and_rows(far, 2 * tile.rows), split)
     return b.or_(and_rows(part, tile.middle or tile.rows), wide)
 
 

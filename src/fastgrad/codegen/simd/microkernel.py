@@ -14,6 +14,7 @@ each ``STEPS`` steps of k. Strides are in bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from . import lines, vec
 from .bfloat16 import dot
 from .blocks import I32, I64, Definition, define, fetch, lane_mask, least, opaque, read, write
 from .epilogue import Arrays, on_registers
-from .tile import FETCHED, LINE, STEPS, Tile
+from .tile import APART, FETCHED, LINE, SOON, STEPS, STRIDED, WIDELY, Tile
 
 
 class Arguments(NamedTuple):
@@ -103,9 +104,17 @@ def _register_tile(
     tile = arrays.tile
     sums = _Sums(b, dtype, tile, it, height, vectors, masked, pairs)
     sums.begin()
-    if moves and height == tile.rows and vectors == tile.vectors:
-        sums.run(b.mul(it.moves, I64(STEPS)), STEPS, moves=True)
-    sums.run(it.depth)
+    if height == tile.rows:
+        strided = b.icmp_signed(">=", it.a_k, I64(STRIDED))
+        strided = b.and_(strided, b.icmp_signed(">=", b.mul(it.a_k, it.depth), I64(WIDELY)))
+        if moves and vectors == tile.vectors:
+            sums.run(b.mul(it.moves, I64(STEPS)), STEPS, moves=True)
+            apart = b.icmp_signed("==", b.and_(it.a_row, I64(APART - 1)), I64(0))
+            whole = b.select(apart, b.and_(it.depth, I64(-STEPS)), I64(0))
+            sums.run(whole, STEPS, near=Near(LINE // dtype.itemsize, range(height)))
+        sums.run_either(strided, it.depth, Near(SOON, (0, height - 1)))
+    else:
+        sums.run(it.depth)
     if height > tile.tail and arrays.short_enough:
         direct = b.and_(b.icmp_signed("!=", it.last, I64(0)), runs_epilogue(b, arrays, it.rows, it.columns))
         with b.if_else(direct) as (now, later):
@@ -115,6 +124,16 @@ def _register_tile(
                 sums.store()
     else:
         sums.store()
+
+
+class Near(NamedTuple):
+    """Rows of A that a loop fetches ``ahead`` steps of k before it reads them, shared out among its steps."""
+
+    ahead: int
+    rows: Sequence[int] = ()
+
+
+NOTHING = Near(0)
 
 
 class _Sums:
@@ -149,7 +168,7 @@ class _Sums:
                 phi.add_incoming(value, resumed)
             self.values.append(phis)
 
-    def run(self, stop: ir.Value, steps: int = 1, moves: bool = False) -> None:
+    def run(self, stop: ir.Value, steps: int = 1, moves: bool = False, near: Near = NOTHING) -> None:
         """``for k in range(k, stop, steps)``, which the steps must fit; ``moves``: a row of the next panel each time."""
         b, it = self.b, self.it
         before = b.block
@@ -172,11 +191,29 @@ class _Sums:
         if moves:
             moved = self._move(*moved)
         at, values = self.at, self.values
-        for _ in range(steps):
+        ahead = b.mul(it.a_k, I64(near.ahead))
+        for s in range(steps):
+            for r in near.rows[s::steps]:
+                base, offset = self.offsets[r]
+                fetch(b, b.add(b.add(at[2 + base], offset), ahead), nearest=True)
             at, values = self._step(at, values)
         incoming([*at, *moved], values, body)
         b.branch(head)
         b.position_at_end(done)
+
+    def run_either(self, condition: ir.Value, stop: ir.Value, near: Near) -> None:
+        """`run`, with ``near`` where the condition holds: two loops side by side, so that neither waits for the other."""
+        b, at, values, ends = self.b, self.at, self.values, []
+        with b.if_else(condition) as (yes, no):
+            for block, fetched in ((yes, near), (no, NOTHING)):
+                with block:
+                    self.at, self.values = at, values
+                    self.run(stop, near=fetched)
+                    ends.append((self.values, b.block))
+        self.values = [[b.phi(self.vector) for _ in row] for row in values]
+        for held, block in ends:
+            for phi, value in zip(chain(*self.values), chain(*held), strict=True):
+                phi.add_incoming(value, block)
 
     def _step(
         self, at: list[ir.Value], sums: list[list[ir.Value]]

@@ -10,7 +10,8 @@ they become 0 (`pack_rows`) or, up to ``reach``, repeat the last one (`pack_colu
     sizes       batch, extent (the columns of B, the rows of A), K
     strides     of the source, in elements: batch, along the extent, along k
 
-A tile is ``SLICE`` of K in all panels of one matrix: rows of the source are read from one end to the other.
+A tile is ``SLICE`` of K in all panels of one matrix: rows of the source are read from one end to the other. Where the
+source's unit axis is k a tile is all of K in a share of the panels instead, if there are enough of them: so are those rows.
 """
 
 from __future__ import annotations
@@ -50,12 +51,19 @@ def _slices(b: ir.IRBuilder, dtype: np.dtype, width: int, unit: bool, copy: Defi
     slices = b.udiv(b.add(k, I64(SLICE - 1)), I64(SLICE))
     with loop(b, hi, start=lo) as t:
         s = b.udiv(t, slices)
-        first = b.mul(b.sub(t, b.mul(s, slices)), I64(SLICE))
+        number = b.sub(t, b.mul(s, slices))
+        first = b.mul(number, I64(SLICE))
         depth = least(b, I64(SLICE), b.sub(k, first))
+        begin, end = I64(0), count
+        if not unit:
+            along = b.and_(b.icmp_signed("==", s_k, I64(size)), b.icmp_signed(">=", count, slices))
+            first, depth = b.select(along, I64(0), first), b.select(along, k, depth)
+            begin = b.select(along, b.udiv(b.mul(count, number), slices), begin)
+            end = b.select(along, b.udiv(b.mul(count, b.add(number, I64(1))), slices), end)
         here = b.add(b.add(source, b.mul(s, s_batch)), b.mul(first, s_k))
         there = b.add(target, b.mul(b.mul(s, count), panel_bytes))
         there = b.add(there, b.mul(first, I64(width * size)))
-        with loop(b, count) as q:
+        with loop(b, end, start=begin) as q:
             at = b.mul(q, I64(width))
             columns = least(b, I64(width), b.sub(extent, at))
             b.call(

@@ -14,6 +14,11 @@ LINE = 64
 
 AHEAD = 8
 """Vectors of columns, or rows, that a product with one vector sums side by side: multiply-adds have a latency of four."""
+SPREAD = 64
+"""Vectors of columns whose sums such a product keeps in the first-level cache, where there are more than ``AHEAD``."""
+
+LONG = 8
+"""Vectors along k from which on it pays to begin with a cache line (`matvec.dots`)."""
 
 
 STRIP, RUN = 32, 2048
@@ -32,8 +37,13 @@ FAR = 3 << 18
 """B with contiguous rows is packed too where it spans more bytes than this: its rows share cache sets and many pages then.
 
 Measured (Xeon, 128 rows, GFLOP/s packed / read in place): 256 KB 218 / 219, 1 MB 212 / 189, 2 MB 187 / 97. Rows that begin
-in the middle of a cache line cost two lines a vector: they are packed for four register tiles of rows or more.
+in the middle of a cache line cost two lines a vector: they are packed for four register tiles of rows or more (`NEAR`: 32).
 """
+
+NEAR = 36 << 10
+"""A panel of so many bytes, each row with a line more than it fills, stays in the first-level cache: it is packed for more
+rows only. Measured (GFLOP/s, packed / as it lies): 127x129x131 169 / 183; where rows are whole lines apart they share sets,
+128^3 208 / 200."""
 
 STEPS, FETCHED = 8, 4
 """Steps of k in which one row of the next panel is moved, and how many such rows before its line is fetched.
@@ -41,6 +51,19 @@ STEPS, FETCHED = 8, 4
 Rows of a matrix lie a page apart, where no hardware prefetcher follows: a line takes some 400 cycles to come, and a core
 waits for 16 at a time. Measured (Xeon, 1024^3, one thread, GFLOP/s): a row in each step 168, in 4 steps 202, in 8 212, in 10
 (the loop's code is too long) 176.
+"""
+
+STRIDED, WIDELY, SOON = 128, 1 << 17, 8
+"""Bytes from one step of k to the next in a transposed A, and from the first to the last, from which on its lines are
+fetched; so many steps before they are read.
+
+A line serves one step alone, and no prefetcher follows it from page to page. Measured (Xeon, one thread, GFLOP/s,
+without, with): A.T [8192, 128] @ [128, 32] 95, 170; [2048, 256] @ [256, 10] 52, 75; [64, 4096] @ [4096, 64] 152, 169.
+With 4 or 16 steps the first is 150 or 142.
+"""
+APART = 2048
+"""Bytes between rows of A, or a multiple, that make them share few sets of the first-level cache: their lines are fetched a
+line ahead. Measured: 512^3 219 / 224; rows of 2000 or 4000 bytes lose 1%.
 """
 
 
