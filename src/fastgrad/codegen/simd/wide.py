@@ -148,7 +148,7 @@ def _ahead(dtype: np.dtype, n: int) -> Callable:
             # begin in the same eight, the prefetcher that follows single loads takes them for one: 21 or 18 GB/s.
             at = blocks.opaque(b, b.add(args[0], b.mul(args[1], i64(dtype.itemsize))))
             for line in range(0, n * dtype.itemsize, VECTOR_BYTES):
-                blocks.fetch(b, b.add(at, i64(line)))
+                blocks.fetch(b, b.add(at, i64(line)), nearest=True)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64), codegen
