@@ -11,8 +11,9 @@ import pytest
 import fastgrad as fg
 from fastgrad.codegen import toolchain
 from fastgrad.codegen.divider import by_multiply_adds
-from fastgrad.codegen.simd import wide
+from fastgrad.codegen.simd import division, wide
 from fastgrad.core.expr import MapBuilder
+from fastgrad.machine import cpu
 
 F32, F64 = np.dtype("f4"), np.dtype("f8")
 TEXT = """
@@ -162,12 +163,25 @@ def test_roots():
     same_bits(computed("sqrt_fma2", whole * whole, whole), whole)
 
 
-@pytest.mark.skipif(wide.lanes(4, 1) == 1, reason="the estimates are instructions of AVX-512")
+with_estimates = pytest.mark.skipif(
+    wide.lanes(4, 1) == 1 or not cpu().model.startswith("GenuineIntel"),
+    reason="for estimates that have been tried",
+)
+
+
+@with_estimates
 def test_the_divider_is_for_rare_lanes_and_its_share():
     assembly = native("div_fma2", F32)._library.get_asm_str()
     loop = assembly[: assembly.rindex("vdivps")]
     assert loop.count("vrcp14ps") == 4 and "vptestmd" in loop and "kortest" in loop
     assert "vrsqrt14ps" in native("sqrt_fma2", F32)._library.get_asm_str()
+
+
+def test_estimates_that_nobody_has_tried_are_not_used(monkeypatch):
+    monkeypatch.setattr(division, "cpu", lambda: cpu()._replace(model="AuthenticAMD-25-97"))
+    for name, dtype in LINES:
+        assembly = toolchain.compile_unit("kernel", text(name, dtype))._library.get_asm_str()
+        assert "rcp14" not in assembly and "rsqrt14" not in assembly
 
 
 def quotients(count: int, *, others: int = 0, same: bool = False, dtype: np.dtype = F32):

@@ -5,12 +5,13 @@ make a correctly rounded quotient in some eight, beside it. With an estimate y o
 
     e = 1 - b y,  y' = y (1 + e + e^2),  q = a y',  r = a - b q (exact),  a / b = q + r y'  rounded once
 
-(P. W. Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", IBM J. Res. Dev. 34, 1990;
-M. Cornea, J. Harrison, P. T. P. Tang, "Scientific Computing on Itanium-based Systems", 2002, chapter 8). q + r y' can round
-to the wrong side only where a / b lies next to the middle between two floats: where, A and B being the integers of the
-significands, A 2**24 or A 2**25 is within 8 of a multiple of B. All 87 million such pairs have been tried with Intel's
-``vrcp14``; none is wrong. For one of them, 1 / (2 - 2**-23), whose y' is a tie, 1 + e + e^2 is rounded upward. float64
-takes one more step; its y' is then the float nearest to 1/b, from which the quotient follows (Markstein's theorem).
+(P. W. Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", IBM J. Res. Dev. 34,
+1990; M. Cornea, J. Harrison, P. T. P. Tang, "Scientific Computing on Itanium-based Systems", 2002, chapter 8). q + r y'
+can round to the wrong side only where a / b lies next to the middle between two floats: where, A and B being the
+integers of the significands, A 2**24 or A 2**25 is within 8 of a multiple of B. All 87 million such pairs have been
+tried with Intel's ``vrcp14`` (other makers' estimates differ, so theirs go to the divider); none is wrong. For one of
+them, 1 / (2 - 2**-23), whose y' is a tie, 1 + e + e^2 is rounded upward. float64 takes one more step; its y' is then
+the float nearest to 1/b, from which the quotient follows (Markstein's theorem).
 
 With an estimate y of 1/sqrt(x):  g = x y,  h = y/2,  r = 1/2 - g h,  g' = g + g r,  h' = h + h r,  d = x - g'^2 (exact),
 sqrt(x) = g' + d h'; all float32 have been tried. float64's roots are the divider's.
@@ -26,10 +27,13 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
+from ...machine import cpu
 from . import avx512, vec
 
 _UPPER_EXPONENT = {32: 0x60000000, 64: 0x6000000000000000}
 """One of these bits is on in floats from 2**-63 (2**-511) on, and in the integer below that of a zero."""
+_TRIED = "GenuineIntel"
+"""Whose estimates have been tried."""
 _LARGEST_INVERSE = 2.0**75
 """Above the inverse root of every float32 but 0."""
 
@@ -53,6 +57,7 @@ def _shared_out(
     compute: Callable[..., tuple[ir.Value, ir.Value]],
     divider: Divider,
 ) -> ir.Value:
+    count = count if cpu().model.startswith(_TRIED) else 0
     registers = list(zip(*(avx512.pieces(b, x) for x in xs), strict=True))
     results: list[ir.Value] = []
     certain = vec.const(vec.like(registers[0][0].type, vec.BIT), 1)
