@@ -169,7 +169,7 @@ class Scheduler:
                 self.merge(group, peer)
         late = [a for a in arrays if a not in group.values and self.level(a) >= group.level]
         unread = group.kind == "gemm" and not (group.stores or group.awaited)
-        if unread and all(self.home[a].kind == "gemm" for a in late):
+        if unread and all(self.home[a].kind == "gemm" and self.home[a] is not group for a in late):
             group.level = max((group.level, *(self.level(a) + 1 for a in late)))
             late = []
         fits = group.room() and not late
