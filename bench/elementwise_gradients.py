@@ -71,7 +71,7 @@ def main() -> None:
                 table = [{"gradient of": n} | cells for n, cells in rows.items()]
                 report.table(f"{place}, {dtype}, threads: {race.threads}", table)
                 found |= rows
-                parts = [cells["% of copy"] for cells in rows.values() if cells["% of copy"]]
+                parts = [cells["% of copy"] for cells in rows.values() if cells.get("% of copy")]
                 if place == "64 MB" and parts:
                     report.verdict(f"{dtype} out of cache, worst", min(parts), 80.0, "%", least=True)
                     report.verdict(

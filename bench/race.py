@@ -197,9 +197,9 @@ class Race:
 
 def agree(case: str, numbers: Mapping[str, list[float]], within: float) -> None:
     """Compare the `fingerprint` of everybody with that of the first. Raises `Disagreement`."""
-    if not numbers:
+    first, *others = [name for name in numbers if name != COPY] or [None]
+    if first is None:
         return
-    first, *others = (name for name in numbers if name != COPY)
     for other in others:
         pairs = list(zip(numbers[first], numbers[other], strict=True))
         for i in range(0, len(pairs), 2):

@@ -71,7 +71,7 @@ def main() -> None:
             report.table(
                 title, [{"reduction": n} | cells for n, cells in rows.items()], "% of the read bandwidth"
             )
-            parts = [cells["% of copy"] for cells in rows.values() if cells["% of copy"]]
+            parts = [cells["% of copy"] for cells in rows.values() if cells.get("% of copy")]
             if place == "out of cache" and parts:
                 report.verdict(f"{dtype} out of cache, worst, of a copy", min(parts), 80.0, "%", least=True)
                 report.verdict(

@@ -18,7 +18,8 @@ sqrt(x) = g' + d h'; all float32 have been tried. float64's roots are the divide
 
 The remainders are exact, and nothing is subnormal, where a and 1/b are not too small; zero divisors, infinities, NaN and
 quotients that overflow leave a NaN. One branch asks all lanes for both, and goes to the divider. A zero a, which is not
-rare, is let through.
+rare, is let through. Where a is too small it is taken for zero until then: a remainder that is subnormal costs a core some
+hundred cycles, whoever asks for it.
 """
 
 from __future__ import annotations
@@ -115,21 +116,24 @@ def _inverse(b: ir.IRBuilder, y: ir.Value) -> ir.Value:
 def _quotient(b: ir.IRBuilder, x: ir.Value, y: ir.Value, certain: ir.Value) -> tuple[ir.Value, ir.Value]:
     """x / y, and in which of the lanes that were ``certain`` it is too."""
     inverse = _inverse(b, y)
-    q = vec.mul(b, x, inverse)
+    fine = _large(b, x, or_zero=True)
+    q = b.select(fine, vec.mul(b, x, inverse), vec.const(x.type, 0.0))
     signed = q
-    q = vec.fma(b, _less_product(b, x, y, q), inverse, q)
-    certain = b.and_(certain, b.and_(_large(b, inverse, or_zero=False), _large(b, x, or_zero=True)))
+    r = b.select(fine, _less_product(b, x, y, q), vec.const(x.type, 0.0))
+    q = vec.fma(b, r, inverse, q)
+    certain = b.and_(certain, b.and_(_large(b, inverse, or_zero=False), fine))
     return vec.intrinsic(b, "copysign", q, signed), avx512.numbers(b, q, certain)
 
 
 def _root(b: ir.IRBuilder, x: ir.Value, certain: ir.Value) -> tuple[ir.Value, ir.Value]:
     """The square root of x, and in which of the lanes that were ``certain`` it is too."""
     half, y = vec.const(x.type, 0.5), vec.at_most(b, avx512.root_estimate(b, x), _LARGEST_INVERSE)
-    g, h = vec.mul(b, x, y), vec.mul(b, y, half)
+    fine = _large(b, x, or_zero=True)
+    g, h = b.select(fine, vec.mul(b, x, y), vec.const(x.type, 0.0)), vec.mul(b, y, half)
     r = _less_product(b, half, g, h)
     g, h = vec.fma(b, g, r, g), vec.fma(b, h, r, h)
     g = vec.fma(b, _less_product(b, x, g, g), h, g)
-    return g, avx512.numbers(b, g, b.and_(certain, _large(b, x, or_zero=True)))
+    return g, avx512.numbers(b, g, b.and_(certain, fine))
 
 
 BY_MULTIPLY_ADDS: dict[str, Callable[..., ir.Value]] = {"div": divide, "sqrt": sqrt}
