@@ -175,3 +175,16 @@ def test_where_in_a_line_the_matrix_begins_does_not_matter(dtype: np.dtype, layo
             c.view(outer.dtype)[:] = 119
             assert (outer == 119).all()
         assert all(np.array_equal(results[0], other) for other in results)
+
+
+def test_negative_zeros_stay_wherever_the_matrix_begins() -> None:
+    """-1e-30 * 1e-30 is -0.0, and so is a sum of those; lanes that are not there must not add 0.0."""
+    built, k = kernel(F32, False), 128
+    for late in range(16):
+        room = np.empty(8 * k + 32, F32)
+        first = (-room.ctypes.data // 4) % 16 + late
+        matrix = room[first : first + 8 * k].reshape(1, 8, k)
+        matrix[:] = -1e-30
+        c = np.empty((1, 8, 1), F32)
+        run(built, matrix, np.full((1, k, 1), 1e-30, F32), [c])
+        assert np.signbit(c).all() and not c.any()

@@ -260,3 +260,21 @@ def test_numbers_in_a_recomputed_body_stay(derive):
     anew = derive(f(fg.checkpoint(body)), argnums=(0, 1), backend="numpy")(*args)
     for a, b in zip(pytree.flatten(kept)[0], pytree.flatten(anew)[0], strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-12)
+
+
+def test_a_product_gathered_from_what_a_gathered_result_stacks() -> None:
+    """The gradient by ``d`` is one product of stacks, of which ``y @ d``, a result that left the loop, is made first."""
+    rng = np.random.default_rng(0)
+    s0, c, d = (rng.standard_normal((5, 5)) for _ in range(3))
+    ys = rng.standard_normal((3, 5, 5))
+
+    def f(d):  # type: ignore[no-untyped-def]
+        return fg.scan(lambda s, y: (np.tanh(s + c @ (y @ d)), s.sum()), s0, ys)[0].sum()
+
+    gradient, eps = fg.jit(fg.grad(f))(d), 1e-6
+    for place in ((0, 0), (2, 3), (4, 1)):
+        step = np.zeros((5, 5))
+        step[place] = eps
+        np.testing.assert_allclose(
+            gradient[place], (f(d + step) - f(d - step)) / (2 * eps), rtol=1e-5, atol=1e-8
+        )

@@ -45,14 +45,13 @@ def _gather(eqn: Eqn, zero: set[Var]) -> Eqn | list[Eqn]:
         loop.length < 2 or "every" in eqn.params
     ):  # a loop whose memory the user limits: nothing of all steps at once
         return eqn
-    after: list[Eqn] = []
-    _sums(loop, after, zero, products=True)
-    _results(loop, after)  # these read what the products made the loop stack
-    plain: list[
-        Eqn
-    ] = []  # what was left of a carry whose products are gone may be one: they begin with its sum
+    sums: list[Eqn] = []
+    _sums(loop, sums, zero, products=True)
+    results: list[Eqn] = []
+    _results(loop, results)  # these read what the products made the loop stack, and take over some of it
+    plain: list[Eqn] = []  # what was left of a carry whose products are gone: their sums begin with it
     _sums(loop, plain, zero, products=False)
-    after = [*plain, *after]
+    after = [*plain, *results, *sums]
     return [loop.equation(), *after] if after else eqn
 
 

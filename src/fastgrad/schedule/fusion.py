@@ -256,6 +256,8 @@ class Scheduler:
 
     def load(self, group: Group, ref: Ref, var: Var) -> int:
         if (home := self.home.get(var)) is not None:
+            if home is group:
+                raise GraphError(f"{self.graph.name}: a step reads what it computes itself")
             group.producers.add(home)
         layout = ref.layout.broadcast(group.shape)
         key = (ref.buffer, layout)
