@@ -219,14 +219,12 @@ def dots(dtype: np.dtype, tile: Tile) -> Definition:
         def step(k: ir.Value, acc: list[ir.Value], mask: ir.Value | None) -> list[ir.Value]:
             along = b.mul(k, I64(size))
             of_x, at = read(b, vector, b.add(x, along), size, mask), b.add(w, along)
-            sums = [
+            if mask is not None:  # a lane that is not there adds -0.0, which leaves -0.0 and 0.0 as they are
+                of_x = b.select(mask, of_x, vec.const(vector, -0.0))
+            return [
                 vec.multiply_add(b, of_x, read(b, vector, b.add(at, offset), size, mask), a, tile.fused)
                 for a, offset in zip(acc, offsets, strict=True)
             ]
-            if mask is None:
-                return sums
-            # A lane that is not there adds nothing, not even 0.0 to -0.0.
-            return [b.select(mask, new, a) for new, a in zip(sums, acc, strict=True)]
 
         def part(k: ir.Value) -> ir.Value:
             return lane_mask(b, lanes, least(b, b.sub(end, k), I64(lanes)), 0)  # a mask counts in 32 bits
