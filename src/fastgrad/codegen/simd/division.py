@@ -28,13 +28,23 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from ...machine import cpu
+from ..target import cpu
 from . import avx512, vec
 
 _UPPER_EXPONENT = {32: 0x60000000, 64: 0x6000000000000000}
 """One of these bits is on in floats from 2**-63 (2**-511) on, and in the integer below that of a zero."""
-_TRIED = "GenuineIntel"
-"""Whose estimates have been tried."""
+_TRIED = (
+    "skylake",
+    "cascadelake",
+    "cooperlake",
+    "cannonlake",
+    "icelake",
+    "tigerlake",
+    "rocketlake",
+    "alderlake",
+)
+_TRIED += ("sapphirerapids", "emeraldrapids", "graniterapids", "diamondrapids")
+"""LLVM's names of Intel's processors with AVX-512, whose estimates (all alike) have been tried."""
 _LARGEST_INVERSE = 2.0**75
 """Above the inverse root of every float32 but 0."""
 
@@ -58,7 +68,7 @@ def _shared_out(
     compute: Callable[..., tuple[ir.Value, ir.Value]],
     divider: Divider,
 ) -> ir.Value:
-    count = count if cpu().model.startswith(_TRIED) else 0
+    count = count if cpu()[0].startswith(_TRIED) else 0
     registers = list(zip(*(avx512.pieces(b, x) for x in xs), strict=True))
     results: list[ir.Value] = []
     certain = vec.const(vec.like(registers[0][0].type, vec.BIT), 1)
