@@ -33,9 +33,19 @@ from . import avx512, vec
 
 _UPPER_EXPONENT = {32: 0x60000000, 64: 0x6000000000000000}
 """One of these bits is on in floats from 2**-63 (2**-511) on, and in the integer below that of a zero."""
-_TRIED = tuple(
-    "skylake cascadelake cooperlake cannonlake icelake tigerlake rocketlake alderlake sapphirerapids emeraldrapids "
-    "graniterapids diamondrapids".split()
+_TRIED = (
+    "skylake",
+    "cascadelake",
+    "cooperlake",
+    "cannonlake",
+    "icelake",
+    "tigerlake",
+    "rocketlake",
+    "alderlake",
+    "sapphirerapids",
+    "emeraldrapids",
+    "graniterapids",
+    "diamondrapids",
 )
 """LLVM's names of Intel's processors with AVX-512, whose estimates (all alike) have been tried."""
 _LARGEST_INVERSE = 2.0**75
