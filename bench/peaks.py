@@ -1,20 +1,13 @@
 """What the machine itself can do: multiply-adds from registers, copies and reads of memory; each on n threads at once.
 
-Measured by the probes of `fastgrad calibrate`. Of copies the faster of those and C's ``memcpy`` counts, which goes past the
-cache where arrays are large.
+Measured by the probes of `fastgrad calibrate`, and, of copies of large arrays, by one that goes past the cache.
 """
 
 from __future__ import annotations
 
-import ctypes
+import timeit
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from threading import Barrier
-from time import perf_counter
 from typing import Any
-
-import numpy as np
 
 from fastgrad.codegen.bfloat16 import OF_FLOAT32
 from fastgrad.codegen.target import amx
@@ -22,7 +15,7 @@ from fastgrad.executor.calibration import copying, multiply_adds, streaming
 
 ROUNDS = 15
 LARGE = 16 << 20
-"""Bytes from which on a call of ``memcpy`` through ctypes is worth timing."""
+"""Bytes that go past the cache when they are copied."""
 
 
 def bfloat16_ratio() -> int:
@@ -41,40 +34,18 @@ def reads(nbytes: int, threads: int = 1) -> float:
 
 
 def copies(nbytes: int, threads: int = 1) -> float:
-    """GB/s, read and written bytes together, of copying ``nbytes``, split over the threads."""
-    ours = streaming("copy", 2 * nbytes, threads)
-    return max(ours, _memcpy(nbytes, threads)) if nbytes >= LARGE else ours
+    """GB/s, read and written bytes together, of copying ``nbytes``, split over the threads; the best of several."""
+    if nbytes < LARGE:
+        return streaming("copy", 2 * nbytes, threads)
+    return 2e-9 * nbytes / min(timeit.repeat(copier(2 * nbytes, threads), number=1, repeat=ROUNDS))
 
 
 def copier(nbytes: int, threads: int = 1) -> Callable[[], Any]:
-    """A call that moves ``nbytes``, half of them read and half written, split over the threads; `LARGE` halves go past the
-    cache, as no copy is faster whose target is not in it."""
+    """A call that moves ``nbytes``, half of them read and half written, split over the threads.
+
+    Of `LARGE` halves, past the cache: no copy is faster whose target is not in it.
+    """
     return copying(nbytes, threads, nbytes >= 2 * LARGE)
-
-
-def _memcpy(nbytes: int, threads: int) -> float:
-    part = nbytes // threads
-    held = [(np.zeros(part, np.int8), np.ones(part, np.int8)) for _ in range(threads)]
-    works = [partial(ctypes.memmove, to.ctypes.data, at.ctypes.data, part) for to, at in held]  # no GIL held
-    return 2.0 * part * threads / _fastest(works) / 1e9
-
-
-def _fastest(works: list[Callable[[], Any]]) -> float:
-    """Seconds of the fastest of `ROUNDS` rounds, in each of which all ``works`` run at once."""
-    barrier = Barrier(len(works))
-
-    def run(work: Callable[[], Any]) -> tuple[float, float]:
-        barrier.wait()
-        start = perf_counter()
-        work()
-        return start, perf_counter()
-
-    times = []
-    with ThreadPoolExecutor(len(works)) as pool:
-        for _ in range(ROUNDS):
-            starts, ends = zip(*pool.map(run, works), strict=True)
-            times.append(max(ends) - min(starts))
-    return min(times)
 
 
 if __name__ == "__main__":

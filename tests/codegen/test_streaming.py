@@ -13,6 +13,13 @@ from fastgrad.executor.executable import Executable
 from fastgrad.trace import trace
 
 
+def test_a_piece_fits_the_frame():
+    """Numba's side of these kernels and ours name the sizes each for itself: ours may not import Numba."""
+    from fastgrad.codegen.simd import intrinsics
+
+    assert (past.PIECE_BYTES, past.MOST_AHEAD) == (intrinsics.PIECE_BYTES, intrinsics.MOST_AHEAD)
+
+
 @pytest.fixture
 def small_is_large(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(past, "STREAM_BYTES", 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -15,7 +14,7 @@ from ..core.expr import SCALAR_ONLY, MapBuilder
 from ..core.graph import Atom, Eqn, Graph, Literal, Var
 from ..core.loops import Layout, Library, Pointwise, Reduce, Region, View
 from ..errors import GraphError
-from .group import Group, as_matrices, finish
+from .group import Group, as_matrices, finish, in_order
 from .library import LIBRARY
 from .phases import phased
 from .regions import region
@@ -55,7 +54,10 @@ class Scheduler:
         for eqn in self.graph.eqns:
             self.add(eqn)
         outputs = [self.output(atom) for atom in self.graph.outputs]
-        steps = [step for group in self.sorted_groups() for step in finish(group, self.place)]
+        groups = [g for g in self.groups if g not in self.merged]
+        for g in groups:
+            g.producers = {self.standing(p) for p in g.producers} - {g}
+        steps = [step for group in in_order(groups, self.graph.name) for step in finish(group, self.place)]
         inputs = tuple(self.place[v].buffer for v in self.input_vars)
         return Schedule(inputs, tuple(outputs), tuple(phased(steps, outputs)), self.graph.name)
 
@@ -359,32 +361,6 @@ class Scheduler:
         whole = ref.layout.is_contiguous and ref.layout.offset == 0 and ref.buffer.size == atom.aval.size
         fits = whole and not isinstance(ref.buffer, Indices)
         return ref.buffer if fits and ref.buffer not in self.taken else None
-
-    def sorted_groups(self) -> list[Group]:
-        """A topological order that stays close to the program's, so that values die soon (Kahn 1962)."""
-        groups = [g for g in self.groups if g not in self.merged]
-        for g in groups:
-            g.producers = {self.standing(p) for p in g.producers} - {g}
-        waiting = {g: len(g.producers) for g in groups}
-        readers: dict[Group, list[Group]] = {g: [] for g in groups}
-        for g in groups:
-            for p in g.producers:
-                readers[p].append(g)
-        ready = [(g.order, g) for g in groups if not waiting[g]]
-        heap = [(order, i, g) for i, (order, g) in enumerate(ready)]
-        heapq.heapify(heap)
-        done: list[Group] = []
-        tick = count(len(heap))
-        while heap:
-            group = heapq.heappop(heap)[2]
-            done.append(group)
-            for reader in readers[group]:
-                waiting[reader] -= 1
-                if not waiting[reader]:
-                    heapq.heappush(heap, (reader.order, next(tick), reader))
-        if len(done) != len(groups):
-            raise GraphError(f"{self.graph.name}: the schedule has a cycle")
-        return done
 
 
 def ops_of(eqn: Eqn) -> list[str]:

@@ -1,17 +1,20 @@
-"""A step under construction, and the step that it becomes."""
+"""A step under construction, the order of such, and the step that each becomes."""
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
 
 from ..core.expr import Map, MapBuilder
 from ..core.graph import Eqn, Var
 from ..core.loops import Axis, Layout, Reduce
+from ..errors import GraphError
 from .nest import nest, parts
 from .steps import Buffer, Fold, Gemm, Loop, Ref, Region, Routine, Step
 
@@ -67,6 +70,32 @@ class Group:
             len(self.lines) < MAX_LINES
             and len(self.loads) + len(self.stores) + len(self.folds) < MAX_OPERANDS - 3
         )
+
+
+def in_order(groups: Sequence[Group], name: str) -> list[Group]:
+    """A topological order that stays close to the program's, so that values die soon (Kahn 1962).
+
+    Raises `GraphError` where there is none.
+    """
+    waiting = {g: len(g.producers) for g in groups}
+    readers: dict[Group, list[Group]] = {g: [] for g in groups}
+    for g in groups:
+        for p in g.producers:
+            readers[p].append(g)
+    heap = [(g.order, i, g) for i, g in enumerate(g for g in groups if not waiting[g])]
+    heapq.heapify(heap)
+    done: list[Group] = []
+    tick = count(len(heap))
+    while heap:
+        group = heapq.heappop(heap)[2]
+        done.append(group)
+        for reader in readers[group]:
+            waiting[reader] -= 1
+            if not waiting[reader]:
+                heapq.heappush(heap, (reader.order, next(tick), reader))
+    if len(done) != len(groups):
+        raise GraphError(f"{name}: the schedule has a cycle")
+    return done
 
 
 def finish(group: Group, place: Mapping[Var, Ref]) -> Sequence[Step | None]:
